@@ -1,0 +1,1 @@
+//! External authorization for Envoy as a dynamic module

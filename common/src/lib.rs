@@ -1,0 +1,1 @@
+//! Envoy's dynamic-module ABI, made safe: filters, streams, work off the worker, gRPC

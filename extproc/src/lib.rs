@@ -1,0 +1,1 @@
+//! External processing for Envoy as a dynamic module

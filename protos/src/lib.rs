@@ -1,0 +1,1 @@
+//! The wire: the messages of Envoy's API that the suite honours

@@ -1,0 +1,1 @@
+//! Global rate limiting for Envoy as a dynamic module
