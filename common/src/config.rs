@@ -1,0 +1,84 @@
+//! Configuration as Envoy hands it over, and the error that refuses it.
+
+use std::fmt;
+
+/// The bytes of a configuration, as Envoy hands them over: JSON text for a `Struct` (on Envoy 1.38
+/// a per-route `Struct` is its protobuf bytes), the serialized message otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct RawConfig<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> RawConfig<'a> {
+    /// A configuration from its bytes.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// The bytes as they came.
+    #[must_use]
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The configuration as `T`, from a `google.protobuf.Struct`.
+    ///
+    /// # Errors
+    /// When it is no JSON, or does not fit `T`; with the path of the field.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let mut json = serde_json::Deserializer::from_slice(self.bytes);
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            ConfigError::field(error.path().to_string(), error.inner().to_string())
+        })
+    }
+}
+
+/// Why a configuration is refused, and which field is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    path: String,
+    reason: String,
+}
+
+impl ConfigError {
+    /// The field at `path` (as `grpc_service.timeout`, `rate_limits[0].actions`) is wrong.
+    pub fn field(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The configuration as a whole is wrong.
+    pub fn whole(reason: impl Into<String>) -> Self {
+        Self::field("", reason)
+    }
+
+    /// This error as seen from the message that holds the field `parent`.
+    #[must_use]
+    pub fn under(mut self, parent: &str) -> Self {
+        self.path = match self.path.as_str() {
+            "" => parent.to_owned(),
+            path if path.starts_with('[') => format!("{parent}{path}"),
+            path => format!("{parent}.{path}"),
+        };
+        self
+    }
+
+    /// The path of the field; empty for the configuration as a whole.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "at {}: {}", self.path, self.reason)
+        }
+    }
+}

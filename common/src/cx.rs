@@ -1,0 +1,296 @@
+//! What a hook may read, change, count and start: the view of one stream while a hook runs.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::task::AbortHandle;
+
+use crate::attributes::Attribute;
+use crate::headers::{Headers, HeadersMut};
+use crate::host::{Body, Host, Map, MetadataSource};
+use crate::metadata::{Metadata, MetadataMut};
+use crate::runtime;
+use crate::stats::{Counter, Gauge, Histogram, LabelledCounter};
+use crate::work::{LostGuard, Mail, Mailbox, Outbox};
+
+/// How many finished tasks of a stream may wait to be forgotten.
+const FINISHED_TASKS: usize = 8;
+
+/// One stream, as a hook sees it. Lives as long as the hook.
+pub struct Cx<'a, E: Send + 'static> {
+    host: &'a mut dyn Host,
+    work: &'a mut Work<E>,
+}
+
+impl<E: Send + 'static> std::fmt::Debug for Cx<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cx").finish_non_exhaustive()
+    }
+}
+
+impl<'a, E: Send + 'static> Cx<'a, E> {
+    pub(crate) const fn new(host: &'a mut dyn Host, work: &'a mut Work<E>) -> Self {
+        Self { host, work }
+    }
+
+    /// Reads a header map.
+    #[must_use]
+    pub fn headers(&self, map: Map) -> Headers<'_> {
+        Headers::new(self.host, map)
+    }
+
+    /// Changes a header map.
+    pub fn headers_mut(&mut self, map: Map) -> HeadersMut<'_> {
+        HeadersMut::new(self.host, map)
+    }
+
+    /// Reads the request's headers.
+    #[must_use]
+    pub fn request(&self) -> Headers<'_> {
+        self.headers(Map::Request)
+    }
+
+    /// Changes the request's headers.
+    pub fn request_mut(&mut self) -> HeadersMut<'_> {
+        self.headers_mut(Map::Request)
+    }
+
+    /// Reads the response's headers.
+    #[must_use]
+    pub fn response(&self) -> Headers<'_> {
+        self.headers(Map::Response)
+    }
+
+    /// Changes the response's headers.
+    pub fn response_mut(&mut self) -> HeadersMut<'_> {
+        self.headers_mut(Map::Response)
+    }
+
+    /// Everything a filter may do with bodies is on the host itself; this is it.
+    #[must_use]
+    pub fn body_len(&self, body: Body) -> usize {
+        self.host.body_len(body)
+    }
+
+    /// Copies `body` out of Envoy's slices.
+    #[must_use]
+    pub fn body(&self, body: Body) -> Vec<u8> {
+        self.host.body(body).concat()
+    }
+
+    /// The slices of `body`, in order.
+    #[must_use]
+    pub fn body_slices(&self, body: Body) -> Vec<&[u8]> {
+        self.host.body(body)
+    }
+
+    /// Appends to `body`.
+    pub fn append_body(&mut self, body: Body, bytes: &[u8]) -> bool {
+        self.host.append_body(body, bytes)
+    }
+
+    /// Removes all of `body`.
+    pub fn drain_body(&mut self, body: Body) -> bool {
+        self.host.drain_body(body, usize::MAX)
+    }
+
+    /// Whether the received piece is the buffered body itself (the same bytes).
+    #[must_use]
+    pub fn received_is_buffered(&self, direction: crate::decision::Direction) -> bool {
+        self.host.received_is_buffered(direction)
+    }
+
+    /// The stream's buffer limit in bytes.
+    #[must_use]
+    pub fn buffer_limit(&self) -> u64 {
+        self.host.buffer_limit()
+    }
+
+    /// Sets the stream's buffer limit in bytes.
+    pub fn set_buffer_limit(&mut self, limit: u64) {
+        self.host.set_buffer_limit(limit);
+    }
+
+    /// A textual attribute, as bytes.
+    #[must_use]
+    pub fn attribute(&self, attribute: Attribute) -> Option<&[u8]> {
+        self.host.attribute_str(attribute)
+    }
+
+    /// A numeric attribute.
+    #[must_use]
+    pub fn attribute_int(&self, attribute: Attribute) -> Option<u64> {
+        self.host.attribute_int(attribute)
+    }
+
+    /// A truth-valued attribute.
+    #[must_use]
+    pub fn attribute_bool(&self, attribute: Attribute) -> Option<bool> {
+        self.host.attribute_bool(attribute)
+    }
+
+    /// Index of the worker that runs this stream.
+    #[must_use]
+    pub fn worker_index(&self) -> u32 {
+        self.host.worker_index()
+    }
+
+    /// Reads metadata of one source.
+    #[must_use]
+    pub fn metadata(&self, source: MetadataSource) -> Metadata<'_> {
+        Metadata::new(self.host, source)
+    }
+
+    /// Changes the dynamic metadata.
+    pub fn metadata_mut(&mut self) -> MetadataMut<'_> {
+        MetadataMut::new(self.host)
+    }
+
+    /// A filter-state object in its serialized form.
+    #[must_use]
+    pub fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
+        self.host.filter_state(key)
+    }
+
+    /// Stores a read-only string in the filter state; once per key and stream.
+    pub fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool {
+        self.host.set_filter_state(key, value)
+    }
+
+    /// Makes Envoy choose the route again when it is next asked for. Request path only.
+    pub fn clear_route_cache(&mut self) {
+        self.host.clear_route_cache();
+    }
+
+    /// Sets a tag on the active tracing span, if there is one.
+    pub fn tag_span(&mut self, key: &str, value: &str) {
+        self.host.tag_span(key, value);
+    }
+
+    /// Counts one.
+    pub fn count(&mut self, counter: Counter) {
+        counter.add(self.host, 1);
+    }
+
+    /// Counts `by`.
+    pub fn count_by(&mut self, counter: Counter, by: u64) {
+        counter.add(self.host, by);
+    }
+
+    /// Counts one under `label`, which is one of a small, fixed set.
+    pub fn count_labelled(&mut self, counter: LabelledCounter, label: &str) {
+        counter.add(self.host, label, 1);
+    }
+
+    /// Raises a gauge by one.
+    pub fn raise(&mut self, gauge: Gauge) {
+        gauge.add(self.host, 1);
+    }
+
+    /// Lowers a gauge by one.
+    pub fn lower(&mut self, gauge: Gauge) {
+        gauge.sub(self.host, 1);
+    }
+
+    /// Records a value in a histogram.
+    pub fn record(&mut self, histogram: Histogram, value: u64) {
+        histogram.record(self.host, value);
+    }
+
+    /// Runs `work` off the worker; its output comes back as an event. It is dropped when the stream
+    /// ends. When it panics, or can't be started, [`HttpStream::lost`] runs instead.
+    ///
+    /// [`HttpStream::lost`]: crate::HttpStream::lost
+    pub fn spawn(&mut self, work: impl Future<Output = E> + Send + 'static) {
+        let guard = LostGuard::new(self.outbox());
+        self.work.start(async move {
+            match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(event) => guard.deliver(event),
+                Err(_) => guard.panicked(),
+            }
+        });
+    }
+
+    /// Runs `work` off the worker without an event at its end; what it has to say goes through an
+    /// [`Cx::outbox`] that it was given. It is dropped when the stream ends.
+    pub fn spawn_silent(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        let outbox = self.outbox();
+        self.work.start(async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                LostGuard::new(outbox).panicked();
+            }
+        });
+    }
+
+    /// Sends events to this stream from any thread; for exchanges of many events.
+    pub fn outbox(&mut self) -> Outbox<E> {
+        let host = &mut *self.host;
+        self.work
+            .mailbox
+            .get_or_insert_with(|| Mailbox::new(host.scheduler()))
+            .outbox()
+    }
+
+    /// Sends `event` to this stream after `delay`.
+    pub fn after(&mut self, delay: Duration, event: E) {
+        self.spawn(async move {
+            tokio::time::sleep(delay).await;
+            event
+        });
+    }
+}
+
+/// The work of one stream off its worker.
+pub(crate) struct Work<E> {
+    mailbox: Option<Mailbox<E>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl<E: Send + 'static> Work<E> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            mailbox: None,
+            tasks: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        if self.tasks.len() >= FINISHED_TASKS {
+            self.tasks.retain(|task| !task.is_finished());
+        }
+        // When no thread runs, dropping the task posts that it was lost.
+        if let Ok(handle) = runtime::spawn(task) {
+            self.tasks.push(handle);
+        }
+    }
+
+    /// The mail that commit number `generation` announced.
+    pub(crate) fn drain(&self, generation: u64) -> impl Iterator<Item = Mail<E>> + use<E> {
+        self.mailbox
+            .as_ref()
+            .map(|mailbox| mailbox.drain(generation))
+            .unwrap_or_default()
+            .into_iter()
+    }
+
+    /// Ends the hand-over and cancels every task. Afterwards no other thread calls Envoy for this
+    /// stream.
+    pub(crate) fn close(&mut self) {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.close();
+        }
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl<E> Drop for Work<E> {
+    fn drop(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `export!`: names the filters of a shared library. The rest of this module is how the exported
+//! hooks find them.
+
+use std::any::Any;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::{ConfigError, RawConfig};
+use crate::filter::Filter;
+use crate::host::ConfigHost;
+use crate::runtime;
+use crate::stats::Setup;
+use crate::stream::{AnyStream, Runner, RunnerStats};
+
+/// Exports filters from a cdylib under the names that `filter_name` gives in Envoy's configuration.
+///
+/// ```ignore
+/// callout_common::export!("authz" => Authz);
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($($name:literal => $filter:ty),+ $(,)?) => {
+        #[allow(unsafe_code, reason = "Envoy looks this one symbol up by name in every module")]
+        const _: () = {
+            static FILTERS: &[$crate::export::Exported] =
+                &[$($crate::export::Exported::new::<$filter>($name)),+];
+
+            #[unsafe(no_mangle)]
+            extern "C" fn envoy_dynamic_module_on_program_init() -> *const ::core::ffi::c_char {
+                $crate::abi::program_init(FILTERS)
+            }
+        };
+    };
+}
+
+/// One filter of a shared library.
+#[derive(Debug)]
+pub struct Exported {
+    name: &'static str,
+    configure: fn(&str, &[u8], &mut dyn ConfigHost) -> Result<Arc<dyn AnyFilter>, ConfigError>,
+    route: fn(&[u8]) -> Result<RouteConfig, ConfigError>,
+}
+
+impl Exported {
+    /// The filter `F` under `name`.
+    #[must_use]
+    pub const fn new<F: Filter>(name: &'static str) -> Self {
+        Self {
+            name,
+            configure: configure::<F>,
+            route: route::<F>,
+        }
+    }
+}
+
+/// The per-route configuration of some filter; cheap to clone.
+#[derive(Clone)]
+pub struct RouteConfig(Arc<dyn Any + Send + Sync>);
+
+impl std::fmt::Debug for RouteConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteConfig").finish_non_exhaustive()
+    }
+}
+
+impl RouteConfig {
+    /// Wraps a filter's per-route configuration.
+    pub fn new<R: Send + Sync + 'static>(route: R) -> Self {
+        Self(Arc::new(route))
+    }
+
+    pub(crate) fn downcast<R: Send + Sync + 'static>(self) -> Option<Arc<R>> {
+        self.0.downcast().ok()
+    }
+}
+
+/// A configured filter of whatever type.
+pub(crate) trait AnyFilter: Send + Sync {
+    /// A new stream.
+    fn open(&self) -> Rc<dyn AnyStream>;
+}
+
+struct Configured<F: Filter> {
+    filter: Arc<F>,
+    stats: RunnerStats,
+}
+
+impl<F: Filter> AnyFilter for Configured<F> {
+    fn open(&self) -> Rc<dyn AnyStream> {
+        Rc::new(Runner::new(Arc::clone(&self.filter), self.stats))
+    }
+}
+
+fn configure<F: Filter>(
+    name: &str,
+    bytes: &[u8],
+    host: &mut dyn ConfigHost,
+) -> Result<Arc<dyn AnyFilter>, ConfigError> {
+    let mut setup = Setup::new(host, name);
+    let stats = RunnerStats {
+        live_streams: setup.gauge("live_streams")?,
+        panics: setup.counter("panics")?,
+        lost: setup.counter("lost")?,
+    };
+    let filter = F::configure(RawConfig::new(bytes), &mut setup)?;
+    if !setup.validating() {
+        runtime::start().map_err(|error| ConfigError::whole(error.to_string()))?;
+    }
+    Ok(Arc::new(Configured {
+        filter: Arc::new(filter),
+        stats,
+    }))
+}
+
+fn route<F: Filter>(bytes: &[u8]) -> Result<RouteConfig, ConfigError> {
+    F::route(RawConfig::new(bytes)).map(RouteConfig::new)
+}
+
+/// Configures the filter called `name`.
+///
+/// # Errors
+/// When the library has no such filter, or the filter refuses its configuration.
+pub(crate) fn configure_named(
+    filters: &[Exported],
+    name: &str,
+    bytes: &[u8],
+    host: &mut dyn ConfigHost,
+) -> Result<Arc<dyn AnyFilter>, ConfigError> {
+    let filter = find(filters, name)?;
+    (filter.configure)(filter.name, bytes, host)
+}
+
+/// Makes the per-route configuration of the filter called `name`. A library with a single filter
+/// needs no name.
+///
+/// # Errors
+/// As [`configure_named`].
+pub(crate) fn route_named(
+    filters: &[Exported],
+    name: &str,
+    bytes: &[u8],
+) -> Result<RouteConfig, ConfigError> {
+    let filter = match filters {
+        [only] if name.is_empty() => only,
+        _ => find(filters, name)?,
+    };
+    (filter.route)(bytes)
+}
+
+fn find<'a>(filters: &'a [Exported], name: &str) -> Result<&'a Exported, ConfigError> {
+    filters
+        .iter()
+        .find(|filter| filter.name == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = filters.iter().map(|filter| filter.name).collect();
+            ConfigError::field(
+                "filter_name",
+                format!(
+                    "no filter `{name}` in this library, it has: {}",
+                    known.join(", ")
+                ),
+            )
+        })
+}

@@ -1,0 +1,231 @@
+//! The one seam to Envoy: what the suite needs of its host, as an object-safe trait.
+//!
+//! There are two implementations: one over the dynamic-module ABI, one with real state for tests.
+//! Reads borrow `&self` and writes take `&mut self`, so the borrow checker keeps a slice that Envoy
+//! lent from outliving the next setter.
+
+use crate::attributes::Attribute;
+use crate::decision::Direction;
+use crate::reply::Reply;
+
+/// A header map of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Map {
+    /// Request headers.
+    Request,
+    /// Request trailers.
+    RequestTrailers,
+    /// Response headers.
+    Response,
+    /// Response trailers.
+    ResponseTrailers,
+}
+
+/// A piece of a body as Envoy holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// The request piece that the running hook received.
+    ReceivedRequest,
+    /// The request pieces buffered so far.
+    BufferedRequest,
+    /// The response piece that the running hook received.
+    ReceivedResponse,
+    /// The response pieces buffered so far.
+    BufferedResponse,
+}
+
+impl Body {
+    /// The piece that the running hook of `direction` received.
+    #[must_use]
+    pub const fn received(direction: Direction) -> Self {
+        match direction {
+            Direction::Request => Self::ReceivedRequest,
+            Direction::Response => Self::ReceivedResponse,
+        }
+    }
+
+    /// What is buffered of `direction`.
+    #[must_use]
+    pub const fn buffered(direction: Direction) -> Self {
+        match direction {
+            Direction::Request => Self::BufferedRequest,
+            Direction::Response => Self::BufferedResponse,
+        }
+    }
+}
+
+/// One header line. Names are lower-case; values are bytes, not necessarily UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// Where a metadata value is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MetadataSource {
+    /// Dynamic metadata of the request.
+    Dynamic,
+    /// The selected route.
+    Route,
+    /// The upstream cluster.
+    Cluster,
+    /// The upstream host.
+    Host,
+    /// The locality of the upstream host.
+    HostLocality,
+}
+
+/// A flat metadata value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MetadataValue {
+    /// A number.
+    Number(f64),
+    /// A string, as bytes.
+    String(Vec<u8>),
+    /// A truth value.
+    Bool(bool),
+    /// A list of flat values.
+    List(Vec<MetadataValue>),
+}
+
+/// A log level of Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Trace.
+    Trace,
+    /// Debug.
+    Debug,
+    /// Info.
+    Info,
+    /// Warning.
+    Warn,
+    /// Error.
+    Error,
+}
+
+/// A counter, gauge or histogram as Envoy numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MetricId(pub usize);
+
+/// What kind of metric to define.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MetricKind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Records a distribution.
+    Histogram,
+}
+
+/// How a metric changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricOp {
+    /// Adds to a counter or gauge.
+    Add(u64),
+    /// Takes from a gauge.
+    Sub(u64),
+    /// Records one value of a histogram.
+    Record(u64),
+}
+
+/// Wakes a stream on its worker. Owned by the stream's mailbox alone; deleted when dropped.
+///
+/// Committing after the stream ended does nothing.
+pub trait Scheduler: Send {
+    /// Asks Envoy to fire `event` on the stream's worker.
+    fn commit(&self, event: u64);
+}
+
+/// What a filter's configuration may ask of Envoy while it is made, on the main thread.
+pub trait ConfigHost {
+    /// Defines a metric; `None` when Envoy refuses it.
+    fn define_metric(&mut self, kind: MetricKind, name: &str, labels: &[&str]) -> Option<MetricId>;
+    /// Whether Envoy only validates the configuration: start no thread, open no socket.
+    fn validating(&self) -> bool;
+}
+
+/// What a stream may ask of Envoy, on its worker and inside a hook.
+pub trait Host {
+    /// Every line of `map`, in order.
+    fn headers(&self, map: Map) -> Vec<Header<'_>>;
+    /// The value of the line number `index` of `name` (lower-case).
+    fn header(&self, map: Map, name: &str, index: usize) -> Option<&[u8]>;
+    /// Replaces every line of `name` by one. `false` when the map does not exist (yet).
+    fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool;
+    /// Adds one more line of `name`. `false` when the map does not exist (yet).
+    fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool;
+    /// Removes every line of `name`. `false` when the map does not exist (yet).
+    fn remove_header(&mut self, map: Map, name: &str) -> bool;
+
+    /// Length of `body` in bytes.
+    fn body_len(&self, body: Body) -> usize;
+    /// The slices of `body`, in order.
+    fn body(&self, body: Body) -> Vec<&[u8]>;
+    /// Appends to `body`.
+    fn append_body(&mut self, body: Body, bytes: &[u8]) -> bool;
+    /// Removes `count` bytes from the front of `body`.
+    fn drain_body(&mut self, body: Body, count: usize) -> bool;
+    /// Whether the received piece *is* the buffered body (the same bytes), as after a hold of
+    /// everything.
+    fn received_is_buffered(&self, direction: Direction) -> bool;
+    /// The stream's buffer limit in bytes.
+    fn buffer_limit(&self) -> u64;
+    /// Sets the stream's buffer limit in bytes.
+    fn set_buffer_limit(&mut self, limit: u64);
+
+    /// A textual attribute.
+    fn attribute_str(&self, attribute: Attribute) -> Option<&[u8]>;
+    /// A numeric attribute.
+    fn attribute_int(&self, attribute: Attribute) -> Option<u64>;
+    /// A truth-valued attribute.
+    fn attribute_bool(&self, attribute: Attribute) -> Option<bool>;
+    /// Index of the worker that runs this stream.
+    fn worker_index(&self) -> u32;
+
+    /// One flat metadata value.
+    fn metadata(&self, source: MetadataSource, namespace: &str, key: &str)
+    -> Option<MetadataValue>;
+    /// The keys of a metadata namespace; empty when the namespace is absent.
+    fn metadata_keys(&self, source: MetadataSource, namespace: &str) -> Vec<Vec<u8>>;
+    /// Sets one flat value of the dynamic metadata. `false` when this Envoy can't hold the value.
+    fn set_metadata(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool;
+    /// Merges a serialized `google.protobuf.Struct` into the dynamic metadata (Envoy 1.40).
+    /// `false` when this Envoy can't.
+    fn merge_metadata(&mut self, namespace: &str, serialized_struct: &[u8]) -> bool;
+    /// Sets typed dynamic metadata from a serialized `google.protobuf.Any` (Envoy 1.40).
+    fn set_typed_metadata(&mut self, namespace: &str, serialized_any: &[u8]) -> bool;
+    /// Typed metadata as (type URL, value) (Envoy 1.40).
+    fn typed_metadata(&self, source: MetadataSource, namespace: &str)
+    -> Option<(Vec<u8>, Vec<u8>)>;
+
+    /// A filter-state object in its serialized form.
+    fn filter_state(&self, key: &str) -> Option<Vec<u8>>;
+    /// Stores a read-only string in the filter state.
+    fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool;
+
+    /// Changes a metric.
+    fn metric(&mut self, id: MetricId, labels: &[&str], op: MetricOp);
+    /// Whether a line of `level` would be logged.
+    fn log_enabled(&self, level: Level) -> bool;
+    /// Makes Envoy choose the route again.
+    fn clear_route_cache(&mut self);
+    /// Sets a tag on the active tracing span, if there is one.
+    fn tag_span(&mut self, key: &str, value: &str);
+
+    /// The configuration of the most specific route level, as `export!` made it.
+    fn route_config(&self) -> Option<crate::export::RouteConfig>;
+    /// A scheduler for this stream.
+    fn scheduler(&mut self) -> Box<dyn Scheduler>;
+
+    /// Answers the request. Re-enters the filter and may end the stream: nothing of the stream may
+    /// be touched afterwards.
+    fn send_reply(&mut self, reply: &Reply);
+    /// Lets a held direction go on. Re-enters the filter and may end the stream.
+    fn resume(&mut self, direction: Direction);
+    /// Resets the stream. Re-enters the filter and may end the stream.
+    fn reset(&mut self, details: &str);
+}

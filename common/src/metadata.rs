@@ -1,0 +1,93 @@
+//! Dynamic metadata of the stream.
+
+use crate::host::{Host, MetadataSource, MetadataValue};
+
+/// Reads the metadata of one source.
+#[derive(Clone, Copy)]
+pub struct Metadata<'a> {
+    host: &'a dyn Host,
+    source: MetadataSource,
+}
+
+impl std::fmt::Debug for Metadata<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metadata")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Metadata<'a> {
+    pub(crate) const fn new(host: &'a dyn Host, source: MetadataSource) -> Self {
+        Self { host, source }
+    }
+
+    /// One flat value. The ABI hands out no nested structures.
+    #[must_use]
+    pub fn get(&self, namespace: &str, key: &str) -> Option<MetadataValue> {
+        self.host.metadata(self.source, namespace, key)
+    }
+
+    /// Every key of a namespace whose value is flat, with the value.
+    #[must_use]
+    pub fn flat(&self, namespace: &str) -> Vec<(String, MetadataValue)> {
+        self.host
+            .metadata_keys(self.source, namespace)
+            .into_iter()
+            .filter_map(|key| String::from_utf8(key).ok())
+            .filter_map(|key| self.get(namespace, &key).map(|value| (key, value)))
+            .collect()
+    }
+
+    /// A typed value as (type URL, bytes); needs Envoy 1.40.
+    #[must_use]
+    pub fn typed(&self, namespace: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.host.typed_metadata(self.source, namespace)
+    }
+}
+
+/// Changes the dynamic metadata.
+pub struct MetadataMut<'a> {
+    host: &'a mut dyn Host,
+}
+
+impl std::fmt::Debug for MetadataMut<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetadataMut").finish_non_exhaustive()
+    }
+}
+
+impl<'a> MetadataMut<'a> {
+    pub(crate) fn new(host: &'a mut dyn Host) -> Self {
+        Self { host }
+    }
+
+    /// Sets a string.
+    pub fn set_str(&mut self, namespace: &str, key: &str, value: &str) -> bool {
+        self.set(
+            namespace,
+            key,
+            &MetadataValue::String(value.as_bytes().to_vec()),
+        )
+    }
+
+    /// Sets a number.
+    pub fn set_number(&mut self, namespace: &str, key: &str, value: f64) -> bool {
+        self.set(namespace, key, &MetadataValue::Number(value))
+    }
+
+    /// Sets a flat value; `false` when this Envoy can't hold it.
+    pub fn set(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool {
+        self.host.set_metadata(namespace, key, value)
+    }
+
+    /// Merges a serialized `google.protobuf.Struct`; `false` before Envoy 1.40.
+    pub fn merge(&mut self, namespace: &str, serialized_struct: &[u8]) -> bool {
+        self.host.merge_metadata(namespace, serialized_struct)
+    }
+
+    /// Sets typed metadata from a serialized `google.protobuf.Any`; `false` before Envoy 1.40.
+    pub fn set_typed(&mut self, namespace: &str, serialized_any: &[u8]) -> bool {
+        self.host.set_typed_metadata(namespace, serialized_any)
+    }
+}

@@ -1,0 +1,381 @@
+//! The runner of one stream: calls the filter's hooks, catches their panics, keeps the holds, and
+//! carries decisions out after the filter's borrow has ended.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::cx::{Cx, Work};
+use crate::decision::{Direction, Hold, Resume, Step};
+use crate::filter::{Filter, HttpStream};
+use crate::host::Host;
+use crate::reply::Reply;
+use crate::stats::{Counter, Gauge};
+use crate::work::{Lost, Mail};
+
+/// What a headers hook tells Envoy; the numbers are the ABI's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadersStatus {
+    Continue = 0,
+    StopIteration = 1,
+    StopAllIterationAndWatermark = 4,
+}
+
+/// What a body hook tells Envoy; the numbers are the ABI's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyStatus {
+    Continue = 0,
+    StopIterationAndBuffer = 1,
+    StopIterationAndWatermark = 2,
+    StopIterationNoBuffer = 3,
+}
+
+/// What a trailers hook tells Envoy; the numbers are the ABI's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrailersStatus {
+    Continue = 0,
+    StopIteration = 1,
+}
+
+/// A stream of any filter, as the exported hooks call it. Every method may be re-entered from
+/// inside itself, through the calls that end or resume the stream.
+pub(crate) trait AnyStream {
+    fn headers(&self, host: &mut dyn Host, direction: Direction, end: bool) -> HeadersStatus;
+    fn body(&self, host: &mut dyn Host, direction: Direction, end: bool) -> BodyStatus;
+    fn trailers(&self, host: &mut dyn Host, direction: Direction) -> TrailersStatus;
+    /// The scheduled event `generation` fired.
+    fn scheduled(&self, host: &mut dyn Host, generation: u64);
+    /// Envoy is done with the stream; the last call with a host.
+    fn complete(&self, host: &mut dyn Host);
+    /// The stream's memory goes; a second, harmless end if `complete` ran.
+    fn destroy(&self);
+}
+
+/// What `common` itself counts for every filter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunnerStats {
+    pub(crate) live_streams: Gauge,
+    pub(crate) panics: Counter,
+    pub(crate) lost: Counter,
+}
+
+/// How far the stream has come, as far as holds and ends go.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flow {
+    request: Option<Hold>,
+    response: Option<Hold>,
+    /// The response's headers went on to the client, so it is too late for a reply.
+    response_left: bool,
+    /// The filter answered, reset or panicked; its hooks run no more.
+    done: bool,
+    /// Envoy ended the stream; nothing may be asked of the host any more.
+    ended: bool,
+}
+
+impl Flow {
+    const fn held(&self, direction: Direction) -> Option<Hold> {
+        match direction {
+            Direction::Request => self.request,
+            Direction::Response => self.response,
+        }
+    }
+
+    const fn hold(&mut self, direction: Direction, hold: Option<Hold>) {
+        match direction {
+            Direction::Request => self.request = hold,
+            Direction::Response => self.response = hold,
+        }
+    }
+}
+
+/// Where the hook of a stream stands, for the outcome of a panic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome<T> {
+    Decided(T),
+    Panicked,
+}
+
+pub(crate) struct Runner<F: Filter> {
+    filter: Arc<F>,
+    stats: RunnerStats,
+    /// Made in the first hook: only then the route is known.
+    stream: RefCell<Option<F::Stream>>,
+    work: RefCell<Work<<F::Stream as HttpStream>::Event>>,
+    flow: Cell<Flow>,
+    counted: Cell<bool>,
+}
+
+impl<F: Filter> Runner<F> {
+    pub(crate) fn new(filter: Arc<F>, stats: RunnerStats) -> Self {
+        Self {
+            filter,
+            stats,
+            stream: RefCell::new(None),
+            work: RefCell::new(Work::new()),
+            flow: Cell::default(),
+            counted: Cell::new(false),
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Flow)) {
+        let mut flow = self.flow.get();
+        change(&mut flow);
+        self.flow.set(flow);
+    }
+
+    /// Runs `hook` with the stream borrowed. The borrow ends before this returns.
+    fn run<T>(
+        &self,
+        host: &mut dyn Host,
+        hook: impl FnOnce(&mut F::Stream, &mut Cx<'_, <F::Stream as HttpStream>::Event>) -> T,
+    ) -> Outcome<T> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut slot = self.stream.borrow_mut();
+            let stream = slot.get_or_insert_with(|| self.open(host));
+            let mut work = self.work.borrow_mut();
+            hook(stream, &mut Cx::new(host, &mut work))
+        }));
+        match outcome {
+            Ok(decision) => Outcome::Decided(decision),
+            Err(payload) => {
+                forget(payload);
+                self.stats.panics.add(host, 1);
+                Outcome::Panicked
+            }
+        }
+    }
+
+    fn open(&self, host: &mut dyn Host) -> F::Stream {
+        if !self.counted.replace(true) {
+            self.stats.live_streams.add(host, 1);
+        }
+        let route = host
+            .route_config()
+            .and_then(|route| route.downcast::<F::Route>());
+        self.filter.stream(route)
+    }
+
+    /// The step that stands for a panic: a reply while the client still can get one.
+    fn panic_step(&self) -> Step {
+        if self.flow.get().response_left {
+            Step::Reset("callout_panic")
+        } else {
+            Step::Reply(Reply::new(500).details("callout_panic"))
+        }
+    }
+
+    fn step(
+        &self,
+        host: &mut dyn Host,
+        hook: impl FnOnce(&mut F::Stream, &mut Cx<'_, <F::Stream as HttpStream>::Event>) -> Step,
+    ) -> Step {
+        match self.run(host, hook) {
+            Outcome::Decided(step) => step,
+            Outcome::Panicked => self.panic_step(),
+        }
+    }
+
+    /// Ends the stream for this filter: no more hooks, no more work. Comes before the call to Envoy,
+    /// which may destroy the stream.
+    fn finish(&self) {
+        self.update(|flow| {
+            flow.done = true;
+            flow.request = None;
+            flow.response = None;
+        });
+        self.work.borrow_mut().close();
+    }
+
+    /// Answers, or resets when the response has left already.
+    fn reply(&self, host: &mut dyn Host, reply: &Reply) {
+        let late = self.flow.get().response_left;
+        self.finish();
+        if late {
+            host.reset("callout_late_reply");
+        } else {
+            host.send_reply(reply);
+        }
+    }
+
+    fn reset(&self, host: &mut dyn Host, details: &str) {
+        self.finish();
+        host.reset(details);
+    }
+
+    /// Carries `step` out; says how the direction is held afterwards, or `None` to go on.
+    fn act(&self, host: &mut dyn Host, direction: Direction, step: Step) -> Option<Hold> {
+        match step {
+            Step::Continue => {}
+            Step::Pause(hold) => self.update(|flow| flow.hold(direction, Some(hold))),
+            Step::Release => self.update(|flow| flow.hold(direction, None)),
+            Step::Reply(reply) => {
+                self.reply(host, &reply);
+                return Some(Hold::Taken);
+            }
+            Step::Reset(details) => {
+                self.reset(host, details);
+                return Some(Hold::Taken);
+            }
+        }
+        let held = self.flow.get().held(direction);
+        if held.is_none() && direction == Direction::Response {
+            self.update(|flow| flow.response_left = true);
+        }
+        held
+    }
+
+    /// What a hook answers without asking the filter, if that is the case: after the filter's own
+    /// end, and while everything is held. Nothing of a request passes in either; the response that
+    /// runs after our end is our own reply.
+    fn without_filter(&self, direction: Direction) -> Option<Option<Hold>> {
+        let flow = self.flow.get();
+        if flow.done || flow.ended {
+            return Some(match direction {
+                Direction::Request => Some(Hold::Watermark),
+                Direction::Response => None,
+            });
+        }
+        (flow.held(direction) == Some(Hold::Everything)).then_some(Some(Hold::Everything))
+    }
+
+    fn resume(&self, host: &mut dyn Host, resume: Resume) {
+        match resume {
+            Resume::Stay => {}
+            Resume::Request => self.open_held(host, Direction::Request),
+            Resume::Response => self.open_held(host, Direction::Response),
+            Resume::Both => {
+                self.open_held(host, Direction::Request);
+                self.open_held(host, Direction::Response);
+            }
+            Resume::Reply(reply) => self.reply(host, &reply),
+            Resume::Reset(details) => self.reset(host, details),
+        }
+    }
+
+    /// Lets a held direction go on. A direction that is not held has nothing to resume; asking
+    /// Envoy all the same would crash it.
+    fn open_held(&self, host: &mut dyn Host, direction: Direction) {
+        let flow = self.flow.get();
+        if flow.ended || flow.done || flow.held(direction).is_none() {
+            return;
+        }
+        self.update(|flow| {
+            flow.hold(direction, None);
+            if direction == Direction::Response {
+                flow.response_left = true;
+            }
+        });
+        host.resume(direction);
+    }
+
+    fn end(&self) {
+        self.update(|flow| flow.ended = true);
+        self.work.borrow_mut().close();
+    }
+}
+
+impl<F: Filter> AnyStream for Runner<F> {
+    fn headers(&self, host: &mut dyn Host, direction: Direction, end: bool) -> HeadersStatus {
+        let held = self.without_filter(direction).unwrap_or_else(|| {
+            let step = self.step(host, |stream, cx| match direction {
+                Direction::Request => stream.request_headers(cx, end),
+                Direction::Response => stream.response_headers(cx, end),
+            });
+            self.act(host, direction, step)
+        });
+        match held {
+            None => HeadersStatus::Continue,
+            Some(Hold::Everything) => HeadersStatus::StopAllIterationAndWatermark,
+            Some(_) => HeadersStatus::StopIteration,
+        }
+    }
+
+    fn body(&self, host: &mut dyn Host, direction: Direction, end: bool) -> BodyStatus {
+        let mut asked = false;
+        let held = self.without_filter(direction).unwrap_or_else(|| {
+            let step = self.step(host, |stream, cx| match direction {
+                Direction::Request => stream.request_body(cx, end),
+                Direction::Response => stream.response_body(cx, end),
+            });
+            asked = !matches!(step, Step::Continue);
+            self.act(host, direction, step)
+        });
+        match held {
+            None => BodyStatus::Continue,
+            Some(Hold::Buffer) => BodyStatus::StopIterationAndBuffer,
+            // Only a filter that says so in this very hook has taken this very piece.
+            Some(Hold::Taken) if asked => BodyStatus::StopIterationNoBuffer,
+            Some(_) => BodyStatus::StopIterationAndWatermark,
+        }
+    }
+
+    fn trailers(&self, host: &mut dyn Host, direction: Direction) -> TrailersStatus {
+        let held = self.without_filter(direction).unwrap_or_else(|| {
+            let step = self.step(host, |stream, cx| match direction {
+                Direction::Request => stream.request_trailers(cx),
+                Direction::Response => stream.response_trailers(cx),
+            });
+            self.act(host, direction, step)
+        });
+        if held.is_none() {
+            TrailersStatus::Continue
+        } else {
+            TrailersStatus::StopIteration
+        }
+    }
+
+    fn scheduled(&self, host: &mut dyn Host, generation: u64) {
+        let mail = self.work.borrow().drain(generation);
+        for mail in mail {
+            let flow = self.flow.get();
+            if flow.done || flow.ended {
+                return;
+            }
+            if let Mail::Lost(lost) = &mail {
+                self.stats.lost.add(host, 1);
+                if *lost == Lost::Panicked {
+                    self.stats.panics.add(host, 1);
+                }
+            }
+            let outcome = self.run(host, |stream, cx| match mail {
+                Mail::Event(event) => stream.event(cx, event),
+                Mail::Lost(_) => stream.lost(cx),
+            });
+            match outcome {
+                Outcome::Decided(resume) => self.resume(host, resume),
+                Outcome::Panicked => match self.panic_step() {
+                    Step::Reply(reply) => self.reply(host, &reply),
+                    _ => self.reset(host, "callout_panic"),
+                },
+            }
+        }
+    }
+
+    fn complete(&self, host: &mut dyn Host) {
+        self.end();
+        if self.stream.borrow().is_some() {
+            // A panic here has no verdict to spoil; `run` counted it.
+            let _ = self.run(host, HttpStream::complete);
+        }
+        self.work.borrow_mut().close();
+        if self.counted.replace(false) {
+            self.stats.live_streams.sub(host, 1);
+        }
+    }
+
+    fn destroy(&self) {
+        self.end();
+        let stream = self.stream.borrow_mut().take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(stream))) {
+            forget(payload);
+        }
+    }
+}
+
+/// Drops a panic's payload, whose own drop may panic again. The panic hook has logged it.
+fn forget(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
