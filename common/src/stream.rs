@@ -65,6 +65,8 @@ pub(crate) struct RunnerStats {
 struct Flow {
     request: Option<Hold>,
     response: Option<Hold>,
+    /// The request's headers went on to the upstream.
+    request_left: bool,
     /// The response's headers went on to the client, so it is too late for a reply.
     response_left: bool,
     /// The filter answered, reset or panicked; its hooks run no more.
@@ -81,6 +83,13 @@ impl Flow {
         }
     }
 
+    const fn left(&mut self, direction: Direction) {
+        match direction {
+            Direction::Request => self.request_left = true,
+            Direction::Response => self.response_left = true,
+        }
+    }
+
     const fn hold(&mut self, direction: Direction, hold: Option<Hold>) {
         match direction {
             Direction::Request => self.request = hold,
@@ -89,12 +98,16 @@ impl Flow {
     }
 }
 
-/// Where the hook of a stream stands, for the outcome of a panic.
+/// How a hook of the filter ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome<T> {
     Decided(T),
-    Panicked,
+    /// It panicked, or the stream could not be made: there is no decision.
+    Failed,
 }
+
+/// The route has the per-route configuration of another filter.
+struct ForeignRoute;
 
 pub(crate) struct Runner<F: Filter> {
     filter: Arc<F>,
@@ -132,37 +145,38 @@ impl<F: Filter> Runner<F> {
     ) -> Outcome<T> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut slot = self.stream.borrow_mut();
-            let stream = slot.get_or_insert_with(|| self.open(host));
+            let stream = match &mut *slot {
+                Some(stream) => stream,
+                None => slot.insert(self.open(host)?),
+            };
             let mut work = self.work.borrow_mut();
-            hook(stream, &mut Cx::new(host, &mut work))
+            Ok::<T, ForeignRoute>(hook(stream, &mut Cx::new(host, &mut work)))
         }));
         match outcome {
-            Ok(decision) => Outcome::Decided(decision),
+            Ok(Ok(decision)) => Outcome::Decided(decision),
+            Ok(Err(ForeignRoute)) => {
+                tracing::error!(
+                    "the route's configuration belongs to another filter of this library"
+                );
+                Outcome::Failed
+            }
             Err(payload) => {
                 forget(payload);
                 self.stats.panics.add(host, 1);
-                Outcome::Panicked
+                Outcome::Failed
             }
         }
     }
 
-    fn open(&self, host: &mut dyn Host) -> F::Stream {
+    fn open(&self, host: &mut dyn Host) -> Result<F::Stream, ForeignRoute> {
         if !self.counted.replace(true) {
             self.stats.live_streams.add(host, 1);
         }
-        let route = host
-            .route_config()
-            .and_then(|route| route.downcast::<F::Route>());
-        self.filter.stream(route)
-    }
-
-    /// The step that stands for a panic: a reply while the client still can get one.
-    fn panic_step(&self) -> Step {
-        if self.flow.get().response_left {
-            Step::Reset("callout_panic")
-        } else {
-            Step::Reply(Reply::new(500).details("callout_panic"))
-        }
+        let route = match host.route_config() {
+            Some(route) => Some(route.downcast::<F::Route>().ok_or(ForeignRoute)?),
+            None => None,
+        };
+        Ok(self.filter.stream(route))
     }
 
     fn step(
@@ -172,7 +186,7 @@ impl<F: Filter> Runner<F> {
     ) -> Step {
         match self.run(host, hook) {
             Outcome::Decided(step) => step,
-            Outcome::Panicked => self.panic_step(),
+            Outcome::Failed => Step::Reply(failed()),
         }
     }
 
@@ -187,14 +201,16 @@ impl<F: Filter> Runner<F> {
         self.work.borrow_mut().close();
     }
 
-    /// Answers, or resets when the response has left already.
+    /// Answers the request. When a response is on its way already, it is too late: if the request
+    /// has not even left, the response is somebody's local reply and stands; else the exchange
+    /// can't go on and is reset.
     fn reply(&self, host: &mut dyn Host, reply: &Reply) {
-        let late = self.flow.get().response_left;
+        let flow = self.flow.get();
         self.finish();
-        if late {
-            host.reset("callout_late_reply");
-        } else {
+        if !flow.response_left {
             host.send_reply(reply);
+        } else if flow.request_left {
+            host.reset(reply.details_str());
         }
     }
 
@@ -219,8 +235,8 @@ impl<F: Filter> Runner<F> {
             }
         }
         let held = self.flow.get().held(direction);
-        if held.is_none() && direction == Direction::Response {
-            self.update(|flow| flow.response_left = true);
+        if held.is_none() {
+            self.update(|flow| flow.left(direction));
         }
         held
     }
@@ -262,9 +278,7 @@ impl<F: Filter> Runner<F> {
         }
         self.update(|flow| {
             flow.hold(direction, None);
-            if direction == Direction::Response {
-                flow.response_left = true;
-            }
+            flow.left(direction);
         });
         host.resume(direction);
     }
@@ -344,10 +358,7 @@ impl<F: Filter> AnyStream for Runner<F> {
             });
             match outcome {
                 Outcome::Decided(resume) => self.resume(host, resume),
-                Outcome::Panicked => match self.panic_step() {
-                    Step::Reply(reply) => self.reply(host, &reply),
-                    _ => self.reset(host, "callout_panic"),
-                },
+                Outcome::Failed => self.reply(host, &failed()),
             }
         }
     }
@@ -371,6 +382,11 @@ impl<F: Filter> AnyStream for Runner<F> {
             forget(payload);
         }
     }
+}
+
+/// The reply where a fault of the filter left no decision.
+fn failed() -> Reply {
+    Reply::new(500).details("callout_failed")
 }
 
 /// Drops a panic's payload, whose own drop may panic again. The panic hook has logged it.
