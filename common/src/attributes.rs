@@ -3,10 +3,7 @@
 /// An attribute of the stream (Envoy's "attributes" documentation has their meaning).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
-#[allow(
-    missing_docs,
-    reason = "the names are Envoy's own: `RequestPath` is `request.path`"
-)]
+#[allow(missing_docs, reason = "the names are Envoy's own: `RequestPath` is `request.path`")]
 pub enum Attribute {
     RequestPath = 0,
     RequestUrlPath = 1,

@@ -44,10 +44,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// The field at `path` (as `grpc_service.timeout`, `rate_limits[0].actions`) is wrong.
     pub fn field(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            reason: reason.into(),
-        }
+        Self { path: path.into(), reason: reason.into() }
     }
 
     /// The configuration as a whole is wrong.

@@ -227,10 +227,7 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     /// Sends events to this stream from any thread; for exchanges of many events.
     pub fn outbox(&mut self) -> Outbox<E> {
         let host = &mut *self.host;
-        self.work
-            .mailbox
-            .get_or_insert_with(|| Mailbox::new(host.scheduler()))
-            .outbox()
+        self.work.mailbox.get_or_insert_with(|| Mailbox::new(host.scheduler())).outbox()
     }
 
     /// Sends `event` to this stream after `delay`.
@@ -250,10 +247,7 @@ pub(crate) struct Work<E> {
 
 impl<E: Send + 'static> Work<E> {
     pub(crate) const fn new() -> Self {
-        Self {
-            mailbox: None,
-            tasks: Vec::new(),
-        }
+        Self { mailbox: None, tasks: Vec::new() }
     }
 
     fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {

@@ -45,11 +45,12 @@ impl Exported {
     /// The filter `F` under `name`.
     #[must_use]
     pub const fn new<F: Filter>(name: &'static str) -> Self {
-        Self {
-            name,
-            configure: configure::<F>,
-            route: route::<F>,
-        }
+        Self { name, configure: configure::<F>, route: route::<F> }
+    }
+
+    /// The name that `filter_name` gives.
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
     }
 }
 
@@ -106,10 +107,7 @@ fn configure<F: Filter>(
     if !setup.validating() {
         runtime::start().map_err(|error| ConfigError::whole(error.to_string()))?;
     }
-    Ok(Arc::new(Configured {
-        filter: Arc::new(filter),
-        stats,
-    }))
+    Ok(Arc::new(Configured { filter: Arc::new(filter), stats }))
 }
 
 fn route<F: Filter>(bytes: &[u8]) -> Result<RouteConfig, ConfigError> {
@@ -148,17 +146,11 @@ pub(crate) fn route_named(
 }
 
 fn find<'a>(filters: &'a [Exported], name: &str) -> Result<&'a Exported, ConfigError> {
-    filters
-        .iter()
-        .find(|filter| filter.name == name)
-        .ok_or_else(|| {
-            let known: Vec<&str> = filters.iter().map(|filter| filter.name).collect();
-            ConfigError::field(
-                "filter_name",
-                format!(
-                    "no filter `{name}` in this library, it has: {}",
-                    known.join(", ")
-                ),
-            )
-        })
+    filters.iter().find(|filter| filter.name == name).ok_or_else(|| {
+        let known: Vec<&str> = filters.iter().map(|filter| filter.name).collect();
+        ConfigError::field(
+            "filter_name",
+            format!("no filter `{name}` in this library, it has: {}", known.join(", ")),
+        )
+    })
 }

@@ -99,8 +99,6 @@ impl NoRoute {
     /// # Errors
     /// Always.
     pub fn refuse(_raw: RawConfig<'_>) -> Result<Self, ConfigError> {
-        Err(ConfigError::whole(
-            "this filter takes no per-route configuration",
-        ))
+        Err(ConfigError::whole("this filter takes no per-route configuration"))
     }
 }

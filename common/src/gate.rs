@@ -42,26 +42,19 @@ impl RequestHead {
     #[must_use]
     pub fn copy(headers: Headers<'_>) -> Self {
         let copy = |h: crate::host::Header<'_>| (h.name.to_vec(), h.value.to_vec());
-        Self {
-            headers: headers.all().into_iter().map(copy).collect(),
-        }
+        Self { headers: headers.all().into_iter().map(copy).collect() }
     }
 
     /// The first value of `name` (lower-case; pseudo headers included), if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key == name.as_bytes())?;
+        let found = self.headers.iter().find(|(key, _)| key == name.as_bytes())?;
         std::str::from_utf8(&found.1).ok()
     }
 
     /// Every line in order, pseudo headers first.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.headers
-            .iter()
-            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+        self.headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
     }
 
     /// The method.
@@ -157,9 +150,7 @@ impl<G: Gate> Filter for Gated<G> {
     type Route = NoRoute;
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
-        Ok(Self {
-            gate: Arc::new(G::configure(raw.json()?, setup)?),
-        })
+        Ok(Self { gate: Arc::new(G::configure(raw.json()?, setup)?) })
     }
 
     fn route(raw: RawConfig<'_>) -> Result<NoRoute, ConfigError> {
@@ -167,9 +158,7 @@ impl<G: Gate> Filter for Gated<G> {
     }
 
     fn stream(self: &Arc<Self>, _route: Option<Arc<NoRoute>>) -> GateStream<G> {
-        GateStream {
-            gate: Arc::clone(&self.gate),
-        }
+        GateStream { gate: Arc::clone(&self.gate) }
     }
 }
 

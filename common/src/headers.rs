@@ -11,9 +11,7 @@ pub struct Headers<'a> {
 
 impl std::fmt::Debug for Headers<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Headers")
-            .field("map", &self.map)
-            .finish_non_exhaustive()
+        f.debug_struct("Headers").field("map", &self.map).finish_non_exhaustive()
     }
 }
 
@@ -31,8 +29,7 @@ impl<'a> Headers<'a> {
     /// The first value of `name`, if it is UTF-8.
     #[must_use]
     pub fn get_str(&self, name: &str) -> Option<&'a str> {
-        self.get(name)
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// Every value of `name`, in order.
@@ -56,9 +53,7 @@ pub struct HeadersMut<'a> {
 
 impl std::fmt::Debug for HeadersMut<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeadersMut")
-            .field("map", &self.map)
-            .finish_non_exhaustive()
+        f.debug_struct("HeadersMut").field("map", &self.map).finish_non_exhaustive()
     }
 }
 
@@ -107,17 +102,13 @@ impl<'a> HeadersMut<'a> {
 #[must_use]
 pub fn valid_name(name: &str) -> bool {
     !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 /// Whether `value` may stand on a header line (RFC 9110 section 5.5): no control byte but the tab.
 #[must_use]
 pub fn valid_value(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f))
+    value.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f))
 }
 
 /// Whether `name` (lower-case) belongs to one connection or to the framing of one message (RFC 9110

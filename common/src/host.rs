@@ -87,8 +87,6 @@ pub enum MetadataValue {
     String(Vec<u8>),
     /// A truth value.
     Bool(bool),
-    /// A list of flat values.
-    List(Vec<MetadataValue>),
 }
 
 /// A log level of Envoy.
@@ -124,10 +122,12 @@ pub enum MetricKind {
 /// How a metric changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricOp {
-    /// Adds to a counter or gauge.
-    Add(u64),
+    /// Adds to a counter.
+    Count(u64),
+    /// Adds to a gauge.
+    Raise(u64),
     /// Takes from a gauge.
-    Sub(u64),
+    Lower(u64),
     /// Records one value of a histogram.
     Record(u64),
 }

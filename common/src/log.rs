@@ -48,8 +48,7 @@ impl<S: Sink, R: Subscriber> Layer<R> for ToSink<S> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, R>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        self.0
-            .log(level(*event.metadata().level()), &escape(&line.0));
+        self.0.log(level(*event.metadata().level()), &escape(&line.0));
     }
 }
 
@@ -101,10 +100,7 @@ mod tests {
 
     #[test]
     fn a_logged_text_stays_one_bounded_line() {
-        assert_eq!(
-            escape("a\r\n[critical] b\u{7}"),
-            "a\\r\\n[critical] b\\u{7}"
-        );
+        assert_eq!(escape("a\r\n[critical] b\u{7}"), "a\\r\\n[critical] b\\u{7}");
         assert!(escape(&"x".repeat(10_000)).len() <= MAX_LINE + 3);
     }
 }

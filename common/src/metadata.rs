@@ -11,9 +11,7 @@ pub struct Metadata<'a> {
 
 impl std::fmt::Debug for Metadata<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Metadata")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        f.debug_struct("Metadata").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -64,11 +62,7 @@ impl<'a> MetadataMut<'a> {
 
     /// Sets a string.
     pub fn set_str(&mut self, namespace: &str, key: &str, value: &str) -> bool {
-        self.set(
-            namespace,
-            key,
-            &MetadataValue::String(value.as_bytes().to_vec()),
-        )
+        self.set(namespace, key, &MetadataValue::String(value.as_bytes().to_vec()))
     }
 
     /// Sets a number.

@@ -18,11 +18,7 @@ impl Reply {
     #[must_use]
     pub fn new(status: u16) -> Self {
         Self {
-            status: if (200..=599).contains(&status) {
-                status
-            } else {
-                500
-            },
+            status: if (200..=599).contains(&status) { status } else { 500 },
             headers: Vec::new(),
             body: Vec::new(),
             details: String::new(),

@@ -11,19 +11,14 @@ pub struct Setup<'a> {
 
 impl std::fmt::Debug for Setup<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Setup")
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
+        f.debug_struct("Setup").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
 impl<'a> Setup<'a> {
     /// A set-up for the filter called `filter`.
     pub fn new(host: &'a mut dyn ConfigHost, filter: &str) -> Self {
-        Self {
-            host,
-            prefix: format!("{filter}."),
-        }
+        Self { host, prefix: format!("{filter}.") }
     }
 
     /// Puts the filter's `stat_prefix` between the filter's name and the metric's own.
@@ -106,23 +101,23 @@ pub struct Histogram(MetricId);
 
 impl Counter {
     pub(crate) fn add(self, host: &mut dyn Host, by: u64) {
-        host.metric(self.0, &[], MetricOp::Add(by));
+        host.metric(self.0, &[], MetricOp::Count(by));
     }
 }
 
 impl LabelledCounter {
     pub(crate) fn add(self, host: &mut dyn Host, label: &str, by: u64) {
-        host.metric(self.0, &[label], MetricOp::Add(by));
+        host.metric(self.0, &[label], MetricOp::Count(by));
     }
 }
 
 impl Gauge {
     pub(crate) fn add(self, host: &mut dyn Host, by: u64) {
-        host.metric(self.0, &[], MetricOp::Add(by));
+        host.metric(self.0, &[], MetricOp::Raise(by));
     }
 
     pub(crate) fn sub(self, host: &mut dyn Host, by: u64) {
-        host.metric(self.0, &[], MetricOp::Sub(by));
+        host.metric(self.0, &[], MetricOp::Lower(by));
     }
 }
 

@@ -332,11 +332,7 @@ impl<F: Filter> AnyStream for Runner<F> {
             });
             self.act(host, direction, step)
         });
-        if held.is_none() {
-            TrailersStatus::Continue
-        } else {
-            TrailersStatus::StopIteration
-        }
+        if held.is_none() { TrailersStatus::Continue } else { TrailersStatus::StopIteration }
     }
 
     fn scheduled(&self, host: &mut dyn Host, generation: u64) {

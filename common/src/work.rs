@@ -57,9 +57,7 @@ pub struct Outbox<E> {
 
 impl<E> Clone for Outbox<E> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -71,9 +69,7 @@ impl<E> std::fmt::Debug for Outbox<E> {
 
 /// A poisoned lock still guards consistent data: no code that runs under it can leave it half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl<E> Mailbox<E> {
@@ -90,9 +86,7 @@ impl<E> Mailbox<E> {
     }
 
     pub(crate) fn outbox(&self) -> Outbox<E> {
-        Outbox {
-            shared: Arc::clone(&self.shared),
-        }
+        Outbox { shared: Arc::clone(&self.shared) }
     }
 
     /// Takes what has gathered, if `generation` is the outstanding commit. Mail that comes later
@@ -165,9 +159,7 @@ pub(crate) struct LostGuard<E> {
 
 impl<E> LostGuard<E> {
     pub(crate) const fn new(outbox: Outbox<E>) -> Self {
-        Self {
-            outbox: Some(outbox),
-        }
+        Self { outbox: Some(outbox) }
     }
 
     /// Delivers the event; the guard has nothing left to do.

@@ -1,9 +1,53 @@
 //! Envoy's dynamic-module ABI. `unsafe` lives in this module only.
+//!
+//! [`hooks`] is what Envoy calls, [`table`] what it offers to be called; [`host`] and its
+//! neighbours turn the one into the traits of [`crate::host`].
+#![allow(unsafe_code, reason = "this is the seam to a C ABI")]
+
+mod bindings;
+mod buffer;
+mod config_host;
+mod hooks;
+mod host;
+mod log;
+mod scheduler;
+mod table;
+
+use core::ffi::{CStr, c_char};
+use std::sync::OnceLock;
 
 use crate::export::Exported;
 
-/// Keeps the library's filters for the hooks; returns the ABI version that the running Envoy expects.
-pub fn program_init(filters: &'static [Exported]) -> *const core::ffi::c_char {
-    let _ = filters;
-    core::ptr::null()
+#[cfg(not(panic = "unwind"))]
+compile_error!("panics are caught at the seam to Envoy: build with panic = \"unwind\"");
+
+static FILTERS: OnceLock<&'static [Exported]> = OnceLock::new();
+
+/// Keeps the library's filters for the hooks, and resolves Envoy's callbacks. Returns the ABI
+/// version that the running Envoy expects, so that none warns; null, after a line that says why,
+/// when Envoy is older than 1.38.
+pub fn program_init(filters: &'static [Exported]) -> *const c_char {
+    const V1: &CStr = c"v0.1.0";
+    const V2: &CStr = c"v0.2.0";
+    FILTERS.get_or_init(|| filters);
+    match table::resolve() {
+        Ok(table) => {
+            crate::log::install(log::EnvoyLog);
+            // 1.40 brought the second version of the ABI, and this callback.
+            let second = table.newer.envoy_dynamic_module_callback_log_v2.is_ok();
+            (if second { V2 } else { V1 }).as_ptr()
+        }
+        Err(error) => {
+            // There is no log to write to when the callbacks are missing.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("callout: needs Envoy 1.38 or newer: {error}\n").as_bytes(),
+            );
+            core::ptr::null()
+        }
+    }
+}
+
+fn filters() -> &'static [Exported] {
+    FILTERS.get().copied().unwrap_or_default()
 }

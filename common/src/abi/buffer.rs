@@ -1,0 +1,45 @@
+//! Bytes across the seam.
+
+use core::ptr;
+
+use super::bindings::types::{
+    envoy_dynamic_module_type_envoy_buffer as EnvoyBuffer,
+    envoy_dynamic_module_type_module_buffer as ModuleBuffer,
+};
+
+/// Lends `bytes` for the length of one call; Envoy copies what it keeps.
+pub(super) const fn lend(bytes: &[u8]) -> ModuleBuffer {
+    ModuleBuffer { ptr: bytes.as_ptr().cast(), length: bytes.len() }
+}
+
+/// Lends no bytes at all, which is not the same as empty bytes.
+pub(super) const fn nothing() -> ModuleBuffer {
+    ModuleBuffer { ptr: ptr::null(), length: 0 }
+}
+
+/// A place for Envoy to put a buffer.
+pub(super) const fn empty() -> EnvoyBuffer {
+    EnvoyBuffer { ptr: ptr::null_mut(), length: 0 }
+}
+
+/// The bytes of `buffer`; `(null, 0)` counts as empty.
+///
+/// # Safety
+/// Unless it is null, `buffer` has to point to `length` readable bytes that neither move nor change
+/// for `'a`.
+pub(super) unsafe fn borrow<'a>(buffer: EnvoyBuffer) -> &'a [u8] {
+    // SAFETY: the caller's promise is the one `borrow_parts` asks for.
+    unsafe { borrow_parts(buffer.ptr, buffer.length) }
+}
+
+/// The bytes at `ptr`; a null pointer counts as empty.
+///
+/// # Safety
+/// As for [`borrow`].
+pub(super) unsafe fn borrow_parts<'a>(ptr: *const core::ffi::c_char, length: usize) -> &'a [u8] {
+    if ptr.is_null() || length == 0 {
+        return &[];
+    }
+    // SAFETY: not null, and readable and unchanged for `'a` by the caller's promise.
+    unsafe { core::slice::from_raw_parts(ptr.cast(), length) }
+}

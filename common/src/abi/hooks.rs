@@ -1,0 +1,302 @@
+//! The hooks that Envoy calls, exported once for every shared library of the suite. Each is a line
+//! into the safe world, behind a guard that no panic passes.
+
+use core::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::bindings::types::envoy_dynamic_module_type_envoy_buffer as EnvoyBuffer;
+use super::buffer::borrow;
+use super::config_host::AbiConfigHost;
+use super::host::AbiHost;
+use crate::config::ConfigError;
+use crate::decision::Direction::{self, Request, Response};
+use crate::export::{AnyFilter, RouteConfig, configure_named, route_named};
+use crate::stream::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
+
+type Config = Arc<dyn AnyFilter>;
+type Stream = Rc<dyn AnyStream>;
+
+/// Runs a hook; a panic in it becomes `fallback`. The filter's own panics are caught further in,
+/// where they can be answered: what arrives here is a fault of this crate.
+fn guard<T>(fallback: T, hook: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(hook)) {
+        Ok(value) => value,
+        Err(payload) => {
+            // Its drop might panic again.
+            core::mem::forget(payload);
+            fallback
+        }
+    }
+}
+
+/// Runs `hook` on a stream and its host. The stream is kept alive meanwhile: before Envoy 1.40 the
+/// calls inside may destroy it.
+fn with_stream<T>(
+    filter: *mut c_void,
+    stream: *const c_void,
+    fallback: T,
+    hook: impl FnOnce(&dyn AnyStream, &mut AbiHost) -> T,
+) -> T {
+    guard(fallback, || {
+        // SAFETY: `stream` is what `http_filter_new` returned, and Envoy calls no hook of a filter
+        // after destroying it.
+        let stream = unsafe { &*stream.cast::<Stream>() };
+        let stream = Rc::clone(stream);
+        hook(&*stream, &mut AbiHost::new(filter))
+    })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, ConfigError> {
+    std::str::from_utf8(bytes).map_err(|_| ConfigError::field("filter_name", "is no UTF-8"))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
+    config: *mut c_void,
+    name: EnvoyBuffer,
+    bytes: EnvoyBuffer,
+) -> *const c_void {
+    guard(core::ptr::null(), || {
+        // SAFETY: Envoy's buffers are readable and unchanged until the hook returns.
+        let name = unsafe { borrow(name) };
+        // SAFETY: as above.
+        let bytes = unsafe { borrow(bytes) };
+        let made = text(name).and_then(|name| {
+            configure_named(super::filters(), name, bytes, &mut AbiConfigHost::new(config))
+        });
+        match made {
+            Ok(filter) => Box::into_raw(Box::<Config>::new(filter)).cast_const().cast(),
+            Err(error) => refuse(name, "configuration", &error),
+        }
+    })
+}
+
+/// Logs the one line that says why a configuration is refused.
+fn refuse(name: &[u8], what: &str, error: &ConfigError) -> *const c_void {
+    let name = match (name, super::filters()) {
+        ([], [only]) => only.name().into(),
+        _ => String::from_utf8_lossy(name),
+    };
+    tracing::error!("{name}: {what} refused: {error}");
+    core::ptr::null()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const c_void) {
+    guard((), || {
+        // SAFETY: made by `config_new`, and Envoy destroys it once, after its last stream.
+        drop(unsafe { Box::from_raw(config.cast_mut().cast::<Config>()) });
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
+    name: EnvoyBuffer,
+    bytes: EnvoyBuffer,
+) -> *const c_void {
+    guard(core::ptr::null(), || {
+        // SAFETY: Envoy's buffers are readable and unchanged until the hook returns.
+        let name = unsafe { borrow(name) };
+        // SAFETY: as above.
+        let bytes = unsafe { borrow(bytes) };
+        match text(name).and_then(|name| route_named(super::filters(), name, bytes)) {
+            Ok(route) => Box::into_raw(Box::<RouteConfig>::new(route)).cast_const().cast(),
+            Err(error) => refuse(name, "per-route configuration", &error),
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(config: *const c_void) {
+    guard((), || {
+        // SAFETY: made by `per_route_config_new`, and Envoy destroys it once. It may be dropped on
+        // any thread: it is Send and Sync.
+        drop(unsafe { Box::from_raw(config.cast_mut().cast::<RouteConfig>()) });
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_new(
+    config: *const c_void,
+    _filter: *mut c_void,
+) -> *const c_void {
+    // Never null, which Envoy before 1.40 would follow.
+    // SAFETY: made by `config_new`; Envoy keeps it alive for every filter made from it.
+    let config = unsafe { &*config.cast::<Config>() };
+    Box::into_raw(Box::<Stream>::new(config.open())).cast_const().cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_destroy(stream: *const c_void) {
+    guard((), || {
+        // SAFETY: made by `http_filter_new`, and Envoy destroys it once. A hook further up the stack
+        // has its own reference.
+        let stream = unsafe { Box::from_raw(stream.cast_mut().cast::<Stream>()) };
+        stream.destroy();
+    });
+}
+
+fn on_headers(filter: *mut c_void, stream: *const c_void, direction: Direction, end: bool) -> u32 {
+    let hold = HeadersStatus::StopIteration;
+    with_stream(filter, stream, hold, |s, host| s.headers(host, direction, end)) as u32
+}
+
+fn on_body(filter: *mut c_void, stream: *const c_void, direction: Direction, end: bool) -> u32 {
+    let hold = BodyStatus::StopIterationAndWatermark;
+    with_stream(filter, stream, hold, |s, host| s.body(host, direction, end)) as u32
+}
+
+fn on_trailers(filter: *mut c_void, stream: *const c_void, direction: Direction) -> u32 {
+    let hold = TrailersStatus::StopIteration;
+    with_stream(filter, stream, hold, |s, host| s.trailers(host, direction)) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
+    f: *mut c_void,
+    m: *const c_void,
+    end: bool,
+) -> u32 {
+    on_headers(f, m, Request, end)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
+    f: *mut c_void,
+    m: *const c_void,
+    end: bool,
+) -> u32 {
+    on_body(f, m, Request, end)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
+    f: *mut c_void,
+    m: *const c_void,
+) -> u32 {
+    on_trailers(f, m, Request)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
+    f: *mut c_void,
+    m: *const c_void,
+    end: bool,
+) -> u32 {
+    on_headers(f, m, Response, end)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_response_body(
+    f: *mut c_void,
+    m: *const c_void,
+    end: bool,
+) -> u32 {
+    on_body(f, m, Response, end)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(
+    f: *mut c_void,
+    m: *const c_void,
+) -> u32 {
+    on_trailers(f, m, Response)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(
+    f: *mut c_void,
+    m: *const c_void,
+    event: u64,
+) {
+    with_stream(f, m, (), |stream, host| stream.scheduled(host, event));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_stream_complete(
+    f: *mut c_void,
+    m: *const c_void,
+) {
+    with_stream(f, m, (), |stream, host| stream.complete(host));
+}
+
+// The rest is mandatory for Envoy and unused here: the suite makes no call through Envoy's own
+// HTTP client, and no terminal filter.
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_callout_done(
+    _f: *mut c_void,
+    _m: *const c_void,
+    _id: u64,
+    _result: u32,
+    _headers: *mut c_void,
+    _header_count: usize,
+    _chunks: *mut c_void,
+    _chunk_count: usize,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_headers(
+    _f: *mut c_void,
+    _m: *const c_void,
+    _id: u64,
+    _headers: *mut c_void,
+    _header_count: usize,
+    _end: bool,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_data(
+    _f: *mut c_void,
+    _m: *const c_void,
+    _id: u64,
+    _chunks: *const c_void,
+    _chunk_count: usize,
+    _end: bool,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_trailers(
+    _f: *mut c_void,
+    _m: *const c_void,
+    _id: u64,
+    _trailers: *mut c_void,
+    _trailer_count: usize,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_complete(
+    _f: *mut c_void,
+    _m: *const c_void,
+    _id: u64,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_reset(
+    _f: *mut c_void,
+    _m: *const c_void,
+    _id: u64,
+    _reason: u32,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark(
+    _f: *mut c_void,
+    _m: *const c_void,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_downstream_below_write_buffer_low_watermark(
+    _f: *mut c_void,
+    _m: *const c_void,
+) {
+}
