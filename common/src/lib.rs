@@ -18,6 +18,7 @@ pub mod decision;
 pub mod export;
 pub mod filter;
 pub mod gate;
+pub mod grpc;
 pub mod headers;
 pub mod host;
 pub mod log;

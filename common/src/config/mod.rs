@@ -1,6 +1,11 @@
 //! Configuration as Envoy hands it over, and the error that refuses it.
 
+mod message;
+
 use std::fmt;
+use std::time::Duration;
+
+pub use message::Parsed;
 
 /// The bytes of a configuration, as Envoy hands them over: JSON text for a `Struct` (on Envoy 1.38
 /// a per-route `Struct` is its protobuf bytes), the serialized message otherwise.
@@ -77,5 +82,45 @@ impl fmt::Display for ConfigError {
         } else {
             write!(f, "at {}: {}", self.path, self.reason)
         }
+    }
+}
+
+/// Refuses the field at `path` when `refused` holds: it is set, and can't be honoured.
+///
+/// # Errors
+/// When `refused` holds.
+pub fn refuse_if(refused: bool, path: &str, reason: &str) -> Result<(), ConfigError> {
+    if refused { Err(ConfigError::field(path, reason)) } else { Ok(()) }
+}
+
+/// A `google.protobuf.Duration` that may not be negative.
+///
+/// # Errors
+/// When it is negative or out of range; with `path`.
+pub fn duration(value: &pbjson_types::Duration, path: &str) -> Result<Duration, ConfigError> {
+    match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
+        // The bound of google.protobuf.Duration.
+        (Ok(seconds @ 0..=315_576_000_000), Ok(nanos @ 0..=999_999_999)) => {
+            Ok(Duration::new(seconds, nanos))
+        }
+        _ => Err(ConfigError::field(path, "is no duration of zero or more")),
+    }
+}
+
+/// An `envoy.type.v3.HttpStatus`: one of Envoy's status codes.
+///
+/// # Errors
+/// When the code is none of the enumeration; with `path`.
+pub fn http_status(
+    value: &callout_protos::envoy::r#type::v3::HttpStatus,
+    path: &str,
+) -> Result<u16, ConfigError> {
+    use callout_protos::envoy::r#type::v3::StatusCode;
+    match (StatusCode::try_from(value.code), u16::try_from(value.code)) {
+        (Ok(code), Ok(number)) if code != StatusCode::Empty => Ok(number),
+        _ => Err(ConfigError::field(
+            format!("{path}.code"),
+            format!("{} is no HTTP status code", value.code),
+        )),
     }
 }

@@ -1,0 +1,230 @@
+//! One call: a single deadline around all of it, connecting included, and a bound on how many are in
+//! flight. Dropping the future cancels the call at the service.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes};
+use futures::Stream;
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status, Streaming};
+
+use super::connection::{Entered, Wire};
+use super::endpoint::Endpoint;
+use super::error::CallError;
+use super::target::Target;
+
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// Calls of one client that may be in flight. A pending request costs Envoy and us about 13 KiB.
+const MAX_IN_FLIGHT: usize = 10_000;
+/// How often a call that never left is sent again.
+const RESENDS: u32 = 2;
+
+/// Calls one service. Cheap to clone; connects at the first call.
+#[derive(Clone)]
+pub struct Client {
+    endpoint: Arc<Endpoint>,
+    origin: http::Uri,
+    in_flight: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("target", self.endpoint.target()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of `target`. Does no I/O. `None` when the target makes no valid `:authority`.
+    #[must_use]
+    pub fn new(target: Target) -> Option<Self> {
+        let origin = http::Uri::builder()
+            .scheme("http")
+            .authority(target.authority())
+            .path_and_query("/")
+            .build()
+            .ok()?;
+        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        Some(Self { endpoint: Endpoint::shared(target), origin, in_flight })
+    }
+
+    /// Calls the unary method at `path` (`/package.Service/Method`). The whole call, connecting
+    /// included, ends by `deadline`. A call that never reached the service is sent again.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn unary<R: Message + Default>(
+        &self,
+        path: &'static str,
+        request: &impl Message,
+        metadata: &MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Result<R, CallError> {
+        let _permit = self.permit()?;
+        let bytes = Bytes::from(request.encode_to_vec());
+        let mut resends = 0;
+        loop {
+            let attempt = self.unary_once(path, bytes.clone(), metadata, deadline);
+            match attempt.await {
+                Err(CallError::NotSent) if resends < RESENDS => resends += 1,
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    return R::decode(answer).map_err(|error| CallError::Decode(error.to_string()));
+                }
+            }
+        }
+    }
+
+    async fn unary_once(
+        &self,
+        path: &'static str,
+        bytes: Bytes,
+        metadata: &MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, CallError> {
+        let entered = within(deadline, self.endpoint.connection()).await??;
+        let mut request = Request::new(bytes);
+        *request.metadata_mut() = metadata.clone();
+        if let Some(deadline) = deadline {
+            request.set_timeout(
+                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            );
+        }
+        let mut grpc = self.grpc(&entered);
+        let call = async {
+            grpc.ready().await.map_err(|error| not_sent(&error))?;
+            let answer = grpc.unary(request, PathAndQuery::from_static(path), Raw).await;
+            answer
+                .map(tonic::Response::into_inner)
+                .map_err(|status| CallError::from_status(&status))
+        };
+        let answer = within(deadline, call).await;
+        entered.connection().heard(answer.is_ok());
+        answer?
+    }
+
+    /// Opens a call of the bidirectional method at `path`. `requests` are encoded messages; when it
+    /// ends, the request side is closed. Returns when the service has begun to answer, which may be
+    /// only after the first request.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn bidi(
+        &self,
+        path: &'static str,
+        metadata: &MetadataMap,
+        requests: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<Answers, CallError> {
+        let permit = self.permit()?;
+        let entered = self.endpoint.connection().await?;
+        let mut request = Request::new(requests);
+        *request.metadata_mut() = metadata.clone();
+        let mut grpc = self.grpc(&entered);
+        grpc.ready().await.map_err(|error| not_sent(&error))?;
+        let answers = grpc
+            .streaming(request, PathAndQuery::from_static(path), Raw)
+            .await
+            .map_err(|status| CallError::from_status(&status))?
+            .into_inner();
+        Ok(Answers { answers, _entered: entered, _permit: permit })
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| CallError::Overload)
+    }
+
+    fn grpc(&self, entered: &Entered) -> Grpc<Wire> {
+        Grpc::with_origin(entered.wire(), self.origin.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+}
+
+/// The answers of a bidirectional call. Dropping it cancels the call.
+pub struct Answers {
+    answers: Streaming<Bytes>,
+    _entered: Entered,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+impl Answers {
+    /// The next answer; `None` when the service closed the call with status OK.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn next<R: Message + Default>(&mut self) -> Result<Option<R>, CallError> {
+        match self.answers.message().await {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => {
+                R::decode(bytes).map(Some).map_err(|error| CallError::Decode(error.to_string()))
+            }
+            Err(status) => Err(CallError::from_status(&status)),
+        }
+    }
+}
+
+fn not_sent(error: &hyper::Error) -> CallError {
+    tracing::debug!(%error, "a connection closed before a call was sent");
+    CallError::NotSent
+}
+
+/// Runs `work` until `deadline`.
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Result<T, CallError> {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| CallError::Timeout)
+        }
+        None => Ok(work.await),
+    }
+}
+
+/// Messages as bytes: encoded once for all attempts, and decoded where the error is told apart.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

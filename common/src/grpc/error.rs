@@ -1,0 +1,110 @@
+//! Why a call has no answer, told apart by cause and not by gRPC code alone.
+
+use std::error::Error;
+
+use tonic::{Code, Status};
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No connection could be made, or none may be tried so soon after the last failure.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// The request never reached the service (its connection closed, or it refused the stream).
+    #[error("the request was not sent")]
+    NotSent,
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    Timeout,
+    /// The connection broke, or the service reset the call, before the answer.
+    #[error("the call broke off: {0}")]
+    Reset(String),
+    /// The answer is larger than the limit.
+    #[error("the answer is too large")]
+    TooLarge,
+    /// The answer is no message of the expected type, or not exactly one.
+    #[error("the answer can't be decoded: {0}")]
+    Decode(String),
+    /// The service answered with a status other than OK.
+    #[error("status {code}: {message}")]
+    Status {
+        /// The gRPC code.
+        code: i32,
+        /// The message, as the service wrote it. Escape it before it is shown.
+        message: String,
+    },
+    /// Too many calls are in flight already.
+    #[error("too many calls in flight")]
+    Overload,
+}
+
+impl CallError {
+    /// A short name of the cause, for statistics.
+    #[must_use]
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::NotSent => "not_sent",
+            Self::Timeout => "timeout",
+            Self::Reset(_) => "reset",
+            Self::TooLarge => "too_large",
+            Self::Decode(_) => "decode",
+            Self::Status { .. } => "status",
+            Self::Overload => "overload",
+        }
+    }
+
+    /// What a status of tonic's stands for. Statuses that tonic makes of transport errors carry
+    /// them as source; what the service itself sent carries none.
+    pub(super) fn from_status(status: &Status) -> Self {
+        let mut source = status.source();
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref::<hyper::Error>()
+                && error.is_canceled()
+            {
+                return Self::NotSent;
+            }
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                return if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+                    Self::NotSent
+                } else {
+                    Self::Reset(error.to_string())
+                };
+            }
+            if source.is_some_and(|e| e.source().is_none()) {
+                return Self::Reset(error.to_string());
+            }
+            source = error.source();
+        }
+        match status.code() {
+            // tonic's own words for a message over the decoding limit.
+            Code::OutOfRange if status.message().contains("message length too large") => {
+                Self::TooLarge
+            }
+            code => Self::Status { code: code.into(), message: status.message().to_owned() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_of_the_service_keeps_its_code_and_message() {
+        let error = CallError::from_status(&Status::permission_denied("no"));
+        assert_eq!(error, CallError::Status { code: 7, message: "no".to_owned() });
+        assert_eq!(error.cause(), "status");
+    }
+
+    #[test]
+    fn a_status_made_of_a_transport_error_is_a_reset() {
+        let broken = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "broken");
+        assert_eq!(CallError::from_status(&Status::from_error(Box::new(broken))).cause(), "reset");
+        let refused = h2::Error::from(h2::Reason::REFUSED_STREAM);
+        assert_eq!(
+            CallError::from_status(&Status::from_error(Box::new(refused))),
+            CallError::NotSent
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! `envoy.config.core.v3.GrpcService`: which service to call, and how.
+
+use std::time::Duration;
+
+use callout_protos::envoy::config::core::v3::GrpcService;
+use callout_protos::envoy::config::core::v3::grpc_service::google_grpc::channel_credentials::CredentialSpecifier;
+use callout_protos::envoy::config::core::v3::grpc_service::{GoogleGrpc, TargetSpecifier};
+
+use super::call::Client;
+use super::metadata::MetadataTemplate;
+use super::target::Target;
+use crate::config::{ConfigError, duration, refuse_if};
+
+/// A configured service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Calls it.
+    pub client: Client,
+    /// `timeout`; `None` when unset. Zero means no deadline.
+    pub timeout: Option<Duration>,
+    /// `initial_metadata`.
+    pub metadata: MetadataTemplate,
+}
+
+impl Service {
+    /// Reads a `GrpcService`. Does no I/O.
+    ///
+    /// # Errors
+    /// The field that is missing, wrong or not supported, seen from the `GrpcService`.
+    pub fn configure(config: &GrpcService) -> Result<Self, ConfigError> {
+        let GrpcService { timeout, initial_metadata, retry_policy, target_specifier } = config;
+        refuse_if(retry_policy.is_some(), "retry_policy", "retries are not supported yet")?;
+        let google = match target_specifier {
+            Some(TargetSpecifier::GoogleGrpc(google)) => google,
+            Some(TargetSpecifier::EnvoyGrpc(_)) => {
+                return Err(ConfigError::field(
+                    "envoy_grpc",
+                    "is not supported: the module dials the service itself, name it in google_grpc.target_uri",
+                ));
+            }
+            None => return Err(ConfigError::field("google_grpc", "is required")),
+        };
+        Ok(Self {
+            client: client(google).map_err(|error| error.under("google_grpc"))?,
+            timeout: timeout.as_ref().map(|value| duration(value, "timeout")).transpose()?,
+            metadata: MetadataTemplate::parse(initial_metadata)?,
+        })
+    }
+}
+
+fn client(config: &GoogleGrpc) -> Result<Client, ConfigError> {
+    let GoogleGrpc {
+        target_uri,
+        channel_credentials,
+        channel_credentials_plugin,
+        call_credentials,
+        call_credentials_plugin,
+        // Names statistics of Envoy's own client.
+        stat_prefix: _,
+        credentials_factory_name,
+        config,
+        per_stream_buffer_limit_bytes,
+        channel_args,
+    } = config;
+    let plugin = "plug-ins of Envoy's gRPC client are not available to a module";
+    refuse_if(!channel_credentials_plugin.is_empty(), "channel_credentials_plugin", plugin)?;
+    refuse_if(!call_credentials.is_empty(), "call_credentials", "is not supported")?;
+    refuse_if(!call_credentials_plugin.is_empty(), "call_credentials_plugin", plugin)?;
+    refuse_if(!credentials_factory_name.is_empty(), "credentials_factory_name", plugin)?;
+    refuse_if(config.is_some(), "config", plugin)?;
+    let own = "belongs to Envoy's own gRPC client";
+    refuse_if(per_stream_buffer_limit_bytes.is_some(), "per_stream_buffer_limit_bytes", own)?;
+    refuse_if(channel_args.is_some(), "channel_args", own)?;
+    match channel_credentials
+        .as_ref()
+        .and_then(|credentials| credentials.credential_specifier.as_ref())
+    {
+        None | Some(CredentialSpecifier::LocalCredentials(_)) => {}
+        Some(CredentialSpecifier::SslCredentials(_)) => {
+            return Err(ConfigError::field(
+                "channel_credentials.ssl_credentials",
+                "TLS is not supported yet",
+            ));
+        }
+        Some(CredentialSpecifier::GoogleDefault(_)) => {
+            return Err(ConfigError::field(
+                "channel_credentials.google_default",
+                "is not supported",
+            ));
+        }
+    }
+    refuse_if(target_uri.is_empty(), "target_uri", "is required")?;
+    let target = Target::parse(target_uri)
+        .map_err(|error| ConfigError::field("target_uri", error.to_string()))?;
+    Client::new(target).ok_or_else(|| ConfigError::field("target_uri", "makes no valid authority"))
+}
