@@ -8,6 +8,7 @@ use futures::FutureExt;
 use tokio::task::AbortHandle;
 
 use crate::attributes::Attribute;
+use crate::decision::Direction;
 use crate::headers::{Headers, HeadersMut};
 use crate::host::{Body, Host, Map, MetadataSource};
 use crate::metadata::{Metadata, MetadataMut};
@@ -96,9 +97,19 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
         self.host.drain_body(body, usize::MAX)
     }
 
+    /// Bytes of `direction`'s body that are buffered or in the running hook's piece.
+    #[must_use]
+    pub fn body_so_far(&self, direction: Direction) -> usize {
+        let buffered = self.host.body_len(Body::buffered(direction));
+        if self.host.received_is_buffered(direction) {
+            return buffered;
+        }
+        buffered.saturating_add(self.host.body_len(Body::received(direction)))
+    }
+
     /// Whether the received piece is the buffered body itself (the same bytes).
     #[must_use]
-    pub fn received_is_buffered(&self, direction: crate::decision::Direction) -> bool {
+    pub fn received_is_buffered(&self, direction: Direction) -> bool {
         self.host.received_is_buffered(direction)
     }
 
@@ -135,6 +146,12 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     #[must_use]
     pub fn worker_index(&self) -> u32 {
         self.host.worker_index()
+    }
+
+    /// Whether Envoy has found a route for the request.
+    #[must_use]
+    pub fn has_route(&self) -> bool {
+        self.host.attribute_str(Attribute::XdsRouteName).is_some()
     }
 
     /// Reads metadata of one source.

@@ -33,11 +33,13 @@ macro_rules! export {
     };
 }
 
+type Configure = fn(&str, &[u8], &mut dyn ConfigHost) -> Result<Arc<dyn AnyFilter>, ConfigError>;
+
 /// One filter of a shared library.
 #[derive(Debug)]
 pub struct Exported {
     name: &'static str,
-    configure: fn(&str, &[u8], &mut dyn ConfigHost) -> Result<Arc<dyn AnyFilter>, ConfigError>,
+    configure: Configure,
     route: fn(&[u8]) -> Result<RouteConfig, ConfigError>,
 }
 

@@ -68,12 +68,12 @@ impl<'a> HeadersMut<'a> {
         Headers::new(self.host, self.map)
     }
 
-    /// Replaces every line of `name` by one.
+    /// Replaces every line of `name` by one. The ABI can't hold an empty value: it removes the name.
     pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
         self.host.set_header(self.map, name, value)
     }
 
-    /// Adds one more line of `name`.
+    /// Adds one more line of `name`; `false` for an empty value, which the ABI can't hold.
     pub fn add(&mut self, name: &str, value: &[u8]) -> bool {
         self.host.add_header(self.map, name, value)
     }

@@ -22,6 +22,7 @@ pub mod grpc;
 pub mod headers;
 pub mod host;
 pub mod log;
+pub mod matching;
 pub mod metadata;
 pub mod reply;
 pub mod runtime;

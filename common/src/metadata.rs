@@ -1,5 +1,8 @@
 //! Dynamic metadata of the stream.
 
+use callout_protos::pbjson_types::{Struct, value::Kind};
+use prost::Message;
+
 use crate::host::{Host, MetadataSource, MetadataValue};
 
 /// Reads the metadata of one source.
@@ -75,9 +78,21 @@ impl<'a> MetadataMut<'a> {
         self.host.set_metadata(namespace, key, value)
     }
 
-    /// Merges a serialized `google.protobuf.Struct`; `false` before Envoy 1.40.
-    pub fn merge(&mut self, namespace: &str, serialized_struct: &[u8]) -> bool {
-        self.host.merge_metadata(namespace, serialized_struct)
+    /// Merges a `Struct`. Before Envoy 1.40 only its flat values can be set: `false` when others
+    /// had to be left out.
+    pub fn merge_struct(&mut self, namespace: &str, values: &Struct) -> bool {
+        if self.host.merge_metadata(namespace, &values.encode_to_vec()) {
+            return true;
+        }
+        values.fields.iter().fold(true, |whole, (key, value)| {
+            let flat = match &value.kind {
+                Some(Kind::NumberValue(number)) => MetadataValue::Number(*number),
+                Some(Kind::StringValue(text)) => MetadataValue::String(text.clone().into_bytes()),
+                Some(Kind::BoolValue(truth)) => MetadataValue::Bool(*truth),
+                _ => return false,
+            };
+            self.set(namespace, key, &flat) && whole
+        })
     }
 
     /// Sets typed metadata from a serialized `google.protobuf.Any`; `false` before Envoy 1.40.

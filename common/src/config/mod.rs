@@ -3,7 +3,7 @@
 mod message;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use message::Parsed;
 
@@ -105,6 +105,12 @@ pub fn duration(value: &pbjson_types::Duration, path: &str) -> Result<Duration, 
         }
         _ => Err(ConfigError::field(path, "is no duration of zero or more")),
     }
+}
+
+/// The instant by which a call that starts now has to end; zero means never.
+#[must_use]
+pub fn deadline(timeout: Duration) -> Option<Instant> {
+    if timeout.is_zero() { None } else { Instant::now().checked_add(timeout) }
 }
 
 /// An `envoy.type.v3.HttpStatus`: one of Envoy's status codes.

@@ -1,0 +1,72 @@
+//! Carries out the changes that an allowing answer asks for.
+
+use callout_common::{Cx, Map};
+use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+
+use crate::edits::Edits;
+
+/// Envoy's default limits of a header map.
+const MAX_LINES: usize = 100;
+const MAX_BYTES: usize = 60 << 10;
+
+/// Changes the request. `false` when the changes made it larger than Envoy's limits.
+pub(crate) fn request<E: Send + 'static>(cx: &mut Cx<'_, E>, edits: &Edits) -> bool {
+    let before = size(cx, Map::Request);
+    let mut headers = cx.request_mut();
+    for (name, value) in &edits.set {
+        headers.set(name, value);
+    }
+    for (name, value) in &edits.append {
+        if headers.view().get(name).is_some() {
+            headers.append(name, value);
+        }
+    }
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    if !edits.query.is_empty()
+        && let Some(path) = headers.view().get_str(":path").map(|path| edits.query.apply(path))
+    {
+        headers.set(":path", path.as_bytes());
+    }
+    // A gateway may have raised the limits, which a module can't read: what came in fits.
+    let after = size(cx, Map::Request);
+    after.0 <= before.0.max(MAX_LINES) && after.1 <= before.1.max(MAX_BYTES)
+}
+
+/// Changes the response.
+pub(crate) fn response<E: Send + 'static>(
+    cx: &mut Cx<'_, E>,
+    edits: &[(HeaderAppendAction, String, Vec<u8>)],
+) {
+    let mut headers = cx.response_mut();
+    for (action, name, value) in edits {
+        let present = headers.view().get(name).is_some();
+        match action {
+            HeaderAppendAction::AppendIfExistsOrAdd => {
+                headers.add(name, value);
+            }
+            HeaderAppendAction::AddIfAbsent if !present => {
+                headers.add(name, value);
+            }
+            HeaderAppendAction::OverwriteIfExists if present => {
+                headers.set(name, value);
+            }
+            HeaderAppendAction::OverwriteIfExistsOrAdd => {
+                headers.set(name, value);
+            }
+            HeaderAppendAction::AddIfAbsent | HeaderAppendAction::OverwriteIfExists => {}
+        }
+    }
+}
+
+/// Whether the response's headers are within Envoy's limits.
+pub(crate) fn response_within_limits<E: Send + 'static>(cx: &Cx<'_, E>) -> bool {
+    size(cx, Map::Response).0 <= MAX_LINES
+}
+
+/// Lines and bytes of a header map.
+fn size<E: Send + 'static>(cx: &Cx<'_, E>, map: Map) -> (usize, usize) {
+    let lines = cx.headers(map).all();
+    (lines.len(), lines.iter().map(|line| line.name.len() + line.value.len()).sum())
+}

@@ -1,0 +1,52 @@
+//! `envoy.type.v3.FractionalPercent`: a part of all requests.
+
+use callout_protos::envoy::r#type::v3::FractionalPercent;
+use callout_protos::envoy::r#type::v3::fractional_percent::DenominatorType;
+
+use crate::config::ConfigError;
+
+/// A part of all requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl Fraction {
+    /// All of them.
+    pub const ALL: Self = Self { numerator: 100, denominator: 100 };
+
+    /// Reads a `FractionalPercent`.
+    ///
+    /// # Errors
+    /// A denominator that is none of the enumeration.
+    pub fn configure(config: &FractionalPercent) -> Result<Self, ConfigError> {
+        let FractionalPercent { numerator, denominator } = config;
+        let denominator = match DenominatorType::try_from(*denominator) {
+            Ok(DenominatorType::Hundred) => 100,
+            Ok(DenominatorType::TenThousand) => 10_000,
+            Ok(DenominatorType::Million) => 1_000_000,
+            Err(_) => return Err(ConfigError::field("denominator", "is none that Envoy knows")),
+        };
+        Ok(Self { numerator: *numerator, denominator })
+    }
+
+    /// Whether the request that drew `random`, evenly spread over all numbers, belongs to the part.
+    #[must_use]
+    pub fn contains(self, random: u64) -> bool {
+        random % u64::from(self.denominator) < u64::from(self.numerator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_all_numbers_belongs() {
+        let tenth = Fraction { numerator: 10, denominator: 100 };
+        assert_eq!((0..1000).filter(|random| tenth.contains(*random)).count(), 100);
+        assert!(Fraction::ALL.contains(u64::MAX));
+        assert!(!Fraction { numerator: 0, denominator: 100 }.contains(0));
+    }
+}
