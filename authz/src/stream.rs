@@ -105,8 +105,7 @@ impl Stream {
     fn check(&mut self, cx: &mut Context<'_>, body: Option<Body>) {
         let message = self.message(cx, body);
         let service = self.service().clone();
-        let headers = cx.request();
-        let metadata = service.metadata.fill(|name| headers.get(name));
+        let metadata = service.metadata.fill(|operator| cx.operator(operator));
         let deadline = deadline(service.timeout.unwrap_or(DEFAULT_TIMEOUT));
         self.state = State::Waiting { since: Instant::now() };
         cx.raise(self.authz.stats.in_flight);

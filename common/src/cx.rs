@@ -1,6 +1,7 @@
 //! What a hook may read, change, count and start: the view of one stream while a hook runs.
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use tokio::task::AbortHandle;
 use crate::attributes::Attribute;
 use crate::decision::Direction;
 use crate::headers::{Headers, HeadersMut};
-use crate::host::{Body, Host, Map, MetadataSource};
+use crate::host::{Body, Host, Map, MetadataSource, MetadataValue};
 use crate::metadata::{Metadata, MetadataMut};
 use crate::runtime;
 use crate::stats::{Counter, Gauge, Histogram, LabelledCounter};
+use crate::template::Operator;
 use crate::work::{LostGuard, Mail, Mailbox, Outbox};
 
 /// How many finished tasks of a stream may wait to be forgotten.
@@ -142,6 +144,13 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
         self.host.attribute_bool(attribute)
     }
 
+    /// The upstream cluster that the route names; `None` for a route without one, and when there is
+    /// no such cluster.
+    #[must_use]
+    pub fn cluster_name(&self) -> Option<&[u8]> {
+        self.host.cluster_name()
+    }
+
     /// Index of the worker that runs this stream.
     #[must_use]
     pub fn worker_index(&self) -> u32 {
@@ -241,6 +250,45 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
         });
     }
 
+    /// Runs `work` off the worker and lets it outlive the stream: for what is only sent, and whose
+    /// answer nobody waits for. It has to have a deadline of its own.
+    pub fn spawn_detached(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        // Without a thread there is nobody to tell; the panic hook logs a panic.
+        let _ = runtime::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
+    }
+
+    /// What `operator` stands for in this stream.
+    #[must_use]
+    pub fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
+        match operator {
+            Operator::Request { names, limit } => {
+                let headers = self.request();
+                let value = names.iter().find_map(|name| headers.get(name))?;
+                Some(value.get(..*limit).unwrap_or(value).to_vec())
+            }
+            Operator::DynamicMetadata { namespace, key } => {
+                match self.metadata(MetadataSource::Dynamic).get(namespace, key)? {
+                    MetadataValue::Number(number) => Some(number.to_string().into_bytes()),
+                    MetadataValue::String(text) => Some(text),
+                    MetadataValue::Bool(truth) => Some(truth.to_string().into_bytes()),
+                }
+            }
+            Operator::RemoteAddress => self.remote_ip().map(|ip| ip.to_string().into_bytes()),
+            Operator::BytesReceived => self.count_of(Attribute::RequestSize),
+            Operator::BytesSent => self.count_of(Attribute::ResponseSize),
+        }
+    }
+
+    fn count_of(&self, attribute: Attribute) -> Option<Vec<u8>> {
+        self.attribute_int(attribute).map(|count| count.to_string().into_bytes())
+    }
+
+    /// The client's address as Envoy trusts it, if it is an IP address.
+    #[must_use]
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        remote_ip(self.attribute(Attribute::SourceAddress)?)
+    }
+
     /// Sends events to this stream from any thread; for exchanges of many events.
     pub fn outbox(&mut self) -> Outbox<E> {
         let host = &mut *self.host;
@@ -254,6 +302,11 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
             event
         });
     }
+}
+
+fn remote_ip(address: &[u8]) -> Option<IpAddr> {
+    let address: SocketAddr = std::str::from_utf8(address).ok()?.parse().ok()?;
+    Some(address.ip())
 }
 
 /// The work of one stream off its worker.

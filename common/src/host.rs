@@ -183,6 +183,9 @@ pub trait Host {
     fn attribute_int(&self, attribute: Attribute) -> Option<u64>;
     /// A truth-valued attribute.
     fn attribute_bool(&self, attribute: Attribute) -> Option<bool>;
+    /// The upstream cluster that the route names; `None` for a route without one, and when there is
+    /// no such cluster.
+    fn cluster_name(&self) -> Option<&[u8]>;
     /// Index of the worker that runs this stream.
     fn worker_index(&self) -> u32;
 

@@ -28,6 +28,8 @@ pub mod reply;
 pub mod runtime;
 pub mod stats;
 mod stream;
+pub mod template;
+pub mod text;
 pub mod work;
 
 pub use config::{ConfigError, RawConfig};

@@ -320,6 +320,13 @@ impl Host for AbiHost {
         found.then_some(value)
     }
 
+    fn cluster_name(&self) -> Option<&[u8]> {
+        self.read_buffer(|required, name| {
+            // SAFETY: see `AbiHost`; there is room for the buffer.
+            unsafe { required.envoy_dynamic_module_callback_http_get_cluster_name(self.0, name) }
+        })
+    }
+
     fn worker_index(&self) -> u32 {
         // SAFETY: see `AbiHost`.
         required().map_or(0, |required| unsafe {

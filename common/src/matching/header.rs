@@ -88,7 +88,7 @@ impl HeaderMatcher {
         &self.name
     }
 
-    /// Whether the header matches; `lines` are its values in order, which are joined with commas.
+    /// Whether the header matches; `lines` are its values in order.
     #[must_use]
     pub fn matches(&self, lines: &[&[u8]]) -> bool {
         if let Kind::Present(wanted) = self.kind {
@@ -99,16 +99,22 @@ impl HeaderMatcher {
         if lines.is_empty() && !self.missing_is_empty {
             return false;
         }
-        let value = lines.join(&b","[..]);
-        let matched = match &self.kind {
-            Kind::Value(matcher) => matcher.matches(&value),
-            Kind::Range { start, end } => std::str::from_utf8(&value)
+        let joined = lines.join(&b","[..]);
+        // Envoy 1.40 matches each line on its own, too.
+        let matched = self.matches_value(&joined)
+            || (lines.len() > 1 && lines.iter().any(|line| self.matches_value(line)));
+        matched != self.invert
+    }
+
+    fn matches_value(&self, value: &[u8]) -> bool {
+        match &self.kind {
+            Kind::Value(matcher) => matcher.matches(value),
+            Kind::Range { start, end } => std::str::from_utf8(value)
                 .ok()
                 .and_then(|text| text.parse::<i64>().ok())
                 .is_some_and(|number| (*start..*end).contains(&number)),
             Kind::Present(_) => false,
-        };
-        matched != self.invert
+        }
     }
 }
 
@@ -125,6 +131,7 @@ mod tests {
     #[test]
     fn values_ranges_and_presence_are_matched() {
         assert!(matches(r#"{"name": "X", "exact_match": "a,b"}"#, &["a", "b"]));
+        assert!(matches(r#"{"name": "x", "exact_match": "a"}"#, &["b", "a"]));
         assert!(matches(r#"{"name": "x", "range_match": {"start": 1, "end": 10}}"#, &["9"]));
         assert!(!matches(r#"{"name": "x", "range_match": {"start": 1, "end": 10}}"#, &["10"]));
         assert!(!matches(r#"{"name": "x", "range_match": {"start": 1, "end": 10}}"#, &["9x"]));

@@ -55,6 +55,7 @@ bool CALLBACK(http_filter_get_attribute_int)(void* filter, envoy_dynamic_module_
 bool CALLBACK(http_filter_get_attribute_bool)(void* filter, envoy_dynamic_module_type_attribute_id id, bool* value);
 const void* CALLBACK(get_most_specific_route_config)(void* filter);
 uint32_t CALLBACK(http_filter_get_worker_index)(void* filter);
+bool CALLBACK(http_get_cluster_name)(void* filter, envoy_dynamic_module_type_envoy_buffer* name);
 
 // Metadata.
 void CALLBACK(http_set_dynamic_metadata_number)(void* filter, MBUF name_space, MBUF key, double value);

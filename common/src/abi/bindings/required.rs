@@ -178,6 +178,10 @@ pub struct Required {
     pub envoy_dynamic_module_callback_http_filter_get_worker_index: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
     ) -> u32,
+    pub envoy_dynamic_module_callback_http_get_cluster_name: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        name: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool,
     pub envoy_dynamic_module_callback_http_set_dynamic_metadata_number: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
         name_space: envoy_dynamic_module_type_module_buffer,
@@ -440,6 +444,10 @@ impl Required {
                 .get(b"envoy_dynamic_module_callback_http_filter_get_worker_index\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_cluster_name = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_get_cluster_name\0")
+        }
+            .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_set_dynamic_metadata_number = unsafe {
             __library
                 .get(b"envoy_dynamic_module_callback_http_set_dynamic_metadata_number\0")
@@ -535,6 +543,7 @@ impl Required {
             envoy_dynamic_module_callback_http_filter_get_attribute_bool,
             envoy_dynamic_module_callback_get_most_specific_route_config,
             envoy_dynamic_module_callback_http_filter_get_worker_index,
+            envoy_dynamic_module_callback_http_get_cluster_name,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_number,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_string,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_bool,
@@ -993,6 +1002,15 @@ impl Required {
     ) -> u32 {
         unsafe {
             (self.envoy_dynamic_module_callback_http_filter_get_worker_index)(filter)
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_cluster_name(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        name: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool {
+        unsafe {
+            (self.envoy_dynamic_module_callback_http_get_cluster_name)(filter, name)
         }
     }
     pub unsafe fn envoy_dynamic_module_callback_http_set_dynamic_metadata_number(
