@@ -16,6 +16,9 @@ impl Fraction {
     /// All of them.
     pub const ALL: Self = Self { numerator: 100, denominator: 100 };
 
+    /// None of them.
+    pub const NONE: Self = Self { numerator: 0, denominator: 100 };
+
     /// Reads a `FractionalPercent`.
     ///
     /// # Errors
@@ -47,6 +50,6 @@ mod tests {
         let tenth = Fraction { numerator: 10, denominator: 100 };
         assert_eq!((0..1000).filter(|random| tenth.contains(*random)).count(), 100);
         assert!(Fraction::ALL.contains(u64::MAX));
-        assert!(!Fraction { numerator: 0, denominator: 100 }.contains(0));
+        assert!(!Fraction::NONE.contains(0));
     }
 }

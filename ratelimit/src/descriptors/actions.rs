@@ -1,0 +1,496 @@
+//! The actions that make the entries of a descriptor.
+
+use std::net::IpAddr;
+
+use callout_common::ConfigError;
+use callout_common::config::refuse_if;
+use callout_common::host::{MetadataSource, MetadataValue};
+use callout_common::matching::{HeaderMatcher, StringMatcher};
+use callout_common::template::Template;
+use callout_common::text::sanitized;
+use callout_protos::envoy::config::route::v3 as route;
+use callout_protos::envoy::r#type::matcher::v3::AddressMatcher;
+use callout_protos::envoy::r#type::metadata::v3::MetadataKey;
+use callout_protos::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
+use callout_protos::pbjson_types::UInt32Value;
+use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+use route::query_parameter_matcher::QueryParameterMatchSpecifier;
+use route::rate_limit::action::meta_data::Source;
+use route::rate_limit::action::{self as proto, ActionSpecifier};
+
+use super::Request;
+
+/// What one action makes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Made {
+    /// An entry.
+    Entry(String, String),
+    /// No entry, and the descriptor goes on without it.
+    Nothing,
+    /// No entry, and so no descriptor.
+    Failed,
+}
+
+/// One action.
+#[derive(Debug, Clone)]
+pub(super) struct Action {
+    key: String,
+    value: Value,
+}
+
+/// Where an entry's value comes from.
+#[derive(Debug, Clone)]
+enum Value {
+    Fixed(String),
+    Cluster,
+    RemoteAddress,
+    MaskedRemoteAddress { v4: u8, v6: u8 },
+    Header { name: String, skip: bool },
+    Query { name: String, skip: bool },
+    IfHeaders { value: String, matchers: Vec<HeaderMatcher>, expected: bool },
+    IfQuery { value: String, matchers: Vec<QueryMatcher>, expected: bool },
+    IfAddress { value: Template, default: String, ranges: Vec<IpNet>, inverted: bool },
+    Metadata { source: MetadataSource, namespace: String, key: String, default: String, skip: bool },
+}
+
+#[derive(Debug, Clone)]
+struct QueryMatcher {
+    name: String,
+    /// `None` asks for presence, or absence.
+    value: Option<StringMatcher>,
+    present: bool,
+}
+
+impl Action {
+    pub(super) fn configure(config: &route::rate_limit::Action) -> Result<Self, ConfigError> {
+        let Some(specifier) = &config.action_specifier else {
+            return Err(ConfigError::whole("names no action"));
+        };
+        match specifier {
+            ActionSpecifier::GenericKey(action) => {
+                generic_key(action).map_err(under("generic_key"))
+            }
+            ActionSpecifier::RequestHeaders(action) => {
+                request_headers(action).map_err(under("request_headers"))
+            }
+            ActionSpecifier::QueryParameters(action) => {
+                query_parameters(action).map_err(under("query_parameters"))
+            }
+            ActionSpecifier::RemoteAddress(proto::RemoteAddress {}) => {
+                Ok(Self::new("remote_address", Value::RemoteAddress))
+            }
+            ActionSpecifier::DestinationCluster(proto::DestinationCluster {}) => {
+                Ok(Self::new("destination_cluster", Value::Cluster))
+            }
+            ActionSpecifier::MaskedRemoteAddress(action) => {
+                masked(action).map_err(under("masked_remote_address"))
+            }
+            ActionSpecifier::HeaderValueMatch(action) => {
+                header_value_match(action).map_err(under("header_value_match"))
+            }
+            ActionSpecifier::QueryParameterValueMatch(action) => {
+                query_value_match(action).map_err(under("query_parameter_value_match"))
+            }
+            ActionSpecifier::RemoteAddressMatch(action) => {
+                remote_address_match(action).map_err(under("remote_address_match"))
+            }
+            ActionSpecifier::Metadata(action) => metadata(action).map_err(under("metadata")),
+            ActionSpecifier::SourceCluster(_) => Err(ConfigError::field(
+                "source_cluster",
+                "is not supported: a module can't read the node's cluster, write it in a generic_key",
+            )),
+            ActionSpecifier::DynamicMetadata(_) => {
+                Err(ConfigError::field("dynamic_metadata", "is deprecated: use metadata"))
+            }
+            ActionSpecifier::Extension(_) => {
+                Err(ConfigError::field("extension", "is not supported yet"))
+            }
+        }
+    }
+
+    fn new(key: &str, value: Value) -> Self {
+        Self { key: key.to_owned(), value }
+    }
+
+    /// The entry of `request`.
+    pub(super) fn entry(&self, request: &dyn Request) -> Made {
+        let absent = |skip: bool| if skip { Made::Nothing } else { Made::Failed };
+        let entry = |value: String| Made::Entry(self.key.clone(), value);
+        match &self.value {
+            Value::Fixed(value) => entry(value.clone()),
+            Value::Cluster => request.cluster().map_or(Made::Failed, |name| entry(sanitized(name))),
+            Value::RemoteAddress => {
+                request.remote_ip().map_or(Made::Failed, |ip| entry(ip.to_string()))
+            }
+            Value::MaskedRemoteAddress { v4, v6 } => request
+                .remote_ip()
+                .and_then(|ip| IpNet::new(ip, if ip.is_ipv4() { *v4 } else { *v6 }).ok())
+                .map_or(Made::Failed, |net| entry(net.trunc().to_string())),
+            Value::Header { name, skip } => request
+                .header(name)
+                .first()
+                .map_or_else(|| absent(*skip), |value| entry(sanitized(value))),
+            Value::Query { name, skip } => {
+                query_value(request, name).map_or_else(|| absent(*skip), entry)
+            }
+            Value::IfHeaders { value, matchers, expected } => {
+                let matched =
+                    matchers.iter().all(|matcher| matcher.matches(&request.header(matcher.name())));
+                if matched == *expected { entry(value.clone()) } else { Made::Failed }
+            }
+            Value::IfQuery { value, matchers, expected } => {
+                let matched = matchers.iter().all(|matcher| matcher.matches(request));
+                if matched == *expected { entry(value.clone()) } else { Made::Failed }
+            }
+            Value::IfAddress { value, default, ranges, inverted } => {
+                let inside = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip));
+                match request.remote_ip() {
+                    Some(ip) if inside(ip) != *inverted => {
+                        let filled = sanitized(&value.fill(|operator| request.operator(operator)));
+                        or_default(filled, default).map_or(Made::Failed, entry)
+                    }
+                    _ => Made::Failed,
+                }
+            }
+            Value::Metadata { source, namespace, key, default, skip } => {
+                let text = match request.metadata(*source, namespace, key) {
+                    Some(MetadataValue::String(text)) => sanitized(&text),
+                    _ => String::new(),
+                };
+                or_default(text, default).map_or_else(|| absent(*skip), entry)
+            }
+        }
+    }
+}
+
+fn or_default(text: String, default: &str) -> Option<String> {
+    let text = if text.is_empty() { default.to_owned() } else { text };
+    (!text.is_empty()).then_some(text)
+}
+
+/// The first value of a query parameter, its percent escapes decoded.
+fn query_value(request: &dyn Request, name: &str) -> Option<String> {
+    let path = request.header(":path");
+    let path = sanitized(path.first()?);
+    let (_, query) = path.split_once('?')?;
+    query.split('&').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let decoded = |text: &str| sanitized(&percent_decode_str(text).collect::<Vec<u8>>());
+        (decoded(key) == name).then(|| decoded(value))
+    })
+}
+
+impl QueryMatcher {
+    fn matches(&self, request: &dyn Request) -> bool {
+        let found = query_value(request, &self.name);
+        match (&self.value, found) {
+            (Some(matcher), Some(value)) => matcher.matches(value.as_bytes()),
+            (Some(_), None) => false,
+            (None, found) => found.is_some() == self.present,
+        }
+    }
+}
+
+fn under(field: &str) -> impl FnOnce(ConfigError) -> ConfigError {
+    move |error| error.under(field)
+}
+
+fn required(text: &str, field: &str) -> Result<String, ConfigError> {
+    refuse_if(text.is_empty(), field, "is required")?;
+    Ok(text.to_owned())
+}
+
+fn or(key: &str, default: &str) -> String {
+    if key.is_empty() { default.to_owned() } else { key.to_owned() }
+}
+
+fn generic_key(config: &proto::GenericKey) -> Result<Action, ConfigError> {
+    // default_value counts only where Envoy formats the value, which 1.40 does not by default.
+    let proto::GenericKey { descriptor_value, default_value: _, descriptor_key } = config;
+    Ok(Action {
+        key: or(descriptor_key, "generic_key"),
+        value: Value::Fixed(required(descriptor_value, "descriptor_value")?),
+    })
+}
+
+fn request_headers(config: &proto::RequestHeaders) -> Result<Action, ConfigError> {
+    let proto::RequestHeaders { header_name, descriptor_key, skip_if_absent } = config;
+    let name = required(header_name, "header_name")?.to_ascii_lowercase();
+    Ok(Action {
+        key: required(descriptor_key, "descriptor_key")?,
+        value: Value::Header { name, skip: *skip_if_absent },
+    })
+}
+
+fn query_parameters(config: &proto::QueryParameters) -> Result<Action, ConfigError> {
+    let proto::QueryParameters { query_parameter_name, descriptor_key, skip_if_absent } = config;
+    let name = required(query_parameter_name, "query_parameter_name")?;
+    Ok(Action {
+        key: required(descriptor_key, "descriptor_key")?,
+        value: Value::Query { name, skip: *skip_if_absent },
+    })
+}
+
+fn masked(config: &proto::MaskedRemoteAddress) -> Result<Action, ConfigError> {
+    let proto::MaskedRemoteAddress { v4_prefix_mask_len, v6_prefix_mask_len } = config;
+    let length = |value: &Option<UInt32Value>, most: u8, field: &str| match value {
+        None => Ok(most),
+        Some(value) => u8::try_from(value.value)
+            .ok()
+            .filter(|length| *length <= most)
+            .ok_or_else(|| ConfigError::field(field, format!("must be {most} or less"))),
+    };
+    Ok(Action::new(
+        "masked_remote_address",
+        Value::MaskedRemoteAddress {
+            v4: length(v4_prefix_mask_len, 32, "v4_prefix_mask_len")?,
+            v6: length(v6_prefix_mask_len, 128, "v6_prefix_mask_len")?,
+        },
+    ))
+}
+
+fn header_value_match(config: &proto::HeaderValueMatch) -> Result<Action, ConfigError> {
+    let proto::HeaderValueMatch {
+        descriptor_value,
+        default_value: _,
+        descriptor_key,
+        expect_match,
+        headers,
+    } = config;
+    refuse_if(headers.is_empty(), "headers", "needs at least one matcher")?;
+    let matchers = headers
+        .iter()
+        .enumerate()
+        .map(|(index, matcher)| {
+            HeaderMatcher::configure(matcher).map_err(|e| e.under(&format!("headers[{index}]")))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Action {
+        key: or(descriptor_key, "header_match"),
+        value: Value::IfHeaders {
+            value: required(descriptor_value, "descriptor_value")?,
+            matchers,
+            expected: expect_match.is_none_or(|expected| expected.value),
+        },
+    })
+}
+
+fn query_value_match(config: &proto::QueryParameterValueMatch) -> Result<Action, ConfigError> {
+    let proto::QueryParameterValueMatch {
+        descriptor_value,
+        default_value: _,
+        descriptor_key,
+        expect_match,
+        query_parameters,
+    } = config;
+    refuse_if(query_parameters.is_empty(), "query_parameters", "needs at least one matcher")?;
+    let matcher = |matcher: &route::QueryParameterMatcher| {
+        let route::QueryParameterMatcher { name, query_parameter_match_specifier } = matcher;
+        let (value, present) = match query_parameter_match_specifier {
+            Some(QueryParameterMatchSpecifier::StringMatch(string)) => {
+                (Some(StringMatcher::configure(string).map_err(under("string_match"))?), true)
+            }
+            Some(QueryParameterMatchSpecifier::PresentMatch(present)) => (None, *present),
+            None => (None, true),
+        };
+        Ok(QueryMatcher { name: required(name, "name")?, value, present })
+    };
+    Ok(Action {
+        key: or(descriptor_key, "query_match"),
+        value: Value::IfQuery {
+            value: required(descriptor_value, "descriptor_value")?,
+            matchers: query_parameters
+                .iter()
+                .enumerate()
+                .map(|(index, parameter)| {
+                    matcher(parameter)
+                        .map_err(|e: ConfigError| e.under(&format!("query_parameters[{index}]")))
+                })
+                .collect::<Result<_, _>>()?,
+            expected: expect_match.is_none_or(|expected| expected.value),
+        },
+    })
+}
+
+fn remote_address_match(config: &proto::RemoteAddressMatch) -> Result<Action, ConfigError> {
+    let proto::RemoteAddressMatch {
+        descriptor_value,
+        descriptor_key,
+        default_value,
+        address_matcher,
+    } = config;
+    let AddressMatcher { ranges, invert_match } = address_matcher
+        .as_ref()
+        .ok_or_else(|| ConfigError::field("address_matcher", "is required"))?;
+    let range = |(index, range): (usize, &callout_protos::xds::core::v3::CidrRange)| {
+        let at = format!("address_matcher.ranges[{index}]");
+        let address: IpAddr = range
+            .address_prefix
+            .parse()
+            .map_err(|_| ConfigError::field(format!("{at}.address_prefix"), "is no IP address"))?;
+        let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
+        u8::try_from(length)
+            .ok()
+            .and_then(|length| IpNet::new(address, length).ok())
+            .ok_or_else(|| ConfigError::field(format!("{at}.prefix_len"), "is too long"))
+    };
+    refuse_if(ranges.is_empty(), "address_matcher.ranges", "needs at least one range")?;
+    Ok(Action {
+        key: or(descriptor_key, "remote_address_match"),
+        value: Value::IfAddress {
+            value: Template::parse(&required(descriptor_value, "descriptor_value")?)
+                .map_err(|reason| ConfigError::field("descriptor_value", reason))?,
+            default: default_value.clone(),
+            ranges: ranges.iter().enumerate().map(range).collect::<Result<_, _>>()?,
+            inverted: *invert_match,
+        },
+    })
+}
+
+fn metadata(config: &proto::MetaData) -> Result<Action, ConfigError> {
+    let proto::MetaData { descriptor_key, metadata_key, default_value, source, skip_if_absent } =
+        config;
+    let MetadataKey { key: namespace, path } =
+        metadata_key.as_ref().ok_or_else(|| ConfigError::field("metadata_key", "is required"))?;
+    let key = match path.as_slice() {
+        [segment] => match &segment.segment {
+            Some(Segment::Key(key)) if !key.is_empty() => key.clone(),
+            _ => return Err(ConfigError::field("metadata_key.path[0].key", "is required")),
+        },
+        [] => return Err(ConfigError::field("metadata_key.path", "is required")),
+        _ => {
+            return Err(ConfigError::field(
+                "metadata_key.path",
+                "of more than one key is not supported: modules can read flat values only",
+            ));
+        }
+    };
+    let source = match Source::try_from(*source) {
+        Ok(Source::Dynamic) => MetadataSource::Dynamic,
+        Ok(Source::RouteEntry) => MetadataSource::Route,
+        Ok(Source::ClusterEntry) => MetadataSource::Cluster,
+        Ok(Source::ClusterLocalityEntry) => MetadataSource::HostLocality,
+        Err(_) => return Err(ConfigError::field("source", "is unknown")),
+    };
+    Ok(Action {
+        key: required(descriptor_key, "descriptor_key")?,
+        value: Value::Metadata {
+            source,
+            namespace: required(namespace, "metadata_key.key")?,
+            key,
+            default: default_value.clone(),
+            skip: *skip_if_absent,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Fake;
+    use super::*;
+
+    fn made(json: &str, request: &Fake) -> Made {
+        Action::configure(&serde_json::from_str(json).unwrap()).unwrap().entry(request)
+    }
+
+    fn entry(key: &str, value: &str) -> Made {
+        Made::Entry(key.to_owned(), value.to_owned())
+    }
+
+    fn with_path(path: &'static str) -> Fake {
+        Fake { headers: vec![(":path", path)], ..Fake::default() }
+    }
+
+    #[test]
+    fn a_header_gives_its_first_line_and_an_empty_one_counts() {
+        let json = r#"{"request_headers": {"header_name": "X-K", "descriptor_key": "k"}}"#;
+        let request = Fake { headers: vec![("x-k", "a"), ("x-k", "b")], ..Fake::default() };
+        assert_eq!(made(json, &request), entry("k", "a"));
+        let empty = Fake { headers: vec![("x-k", "")], ..Fake::default() };
+        assert_eq!(made(json, &empty), entry("k", ""));
+        assert_eq!(made(json, &Fake::default()), Made::Failed);
+        let skip = r#"{"request_headers": {"header_name": "x-k", "descriptor_key": "k", "skip_if_absent": true}}"#;
+        assert_eq!(made(skip, &Fake::default()), Made::Nothing);
+    }
+
+    #[test]
+    fn a_query_parameter_is_decoded_and_its_first_value_counts() {
+        let json = r#"{"query_parameters": {"query_parameter_name": "q", "descriptor_key": "k"}}"#;
+        assert_eq!(made(json, &with_path("/?Q=z&q=a%20b+c&q=d")), entry("k", "a b+c"));
+        assert_eq!(made(json, &with_path("/?q")), entry("k", ""));
+        assert_eq!(made(json, &with_path("/q")), Made::Failed);
+    }
+
+    #[test]
+    fn addresses_are_masked_by_family() {
+        let json =
+            r#"{"masked_remote_address": {"v4_prefix_mask_len": 24, "v6_prefix_mask_len": 64}}"#;
+        let from = |ip: &str| Fake { ip: Some(ip.parse().unwrap()), ..Fake::default() };
+        assert_eq!(made(json, &from("1.2.3.4")), entry("masked_remote_address", "1.2.3.0/24"));
+        assert_eq!(
+            made(json, &from("2001:abcd:ef01:2345:6789::1")),
+            entry("masked_remote_address", "2001:abcd:ef01:2345::/64")
+        );
+        assert_eq!(
+            made(r#"{"remote_address": {}}"#, &from("1.2.3.4")),
+            entry("remote_address", "1.2.3.4")
+        );
+    }
+
+    #[test]
+    fn a_header_match_emits_when_it_comes_out_as_expected() {
+        let json = |expect: &str| {
+            format!(
+                r#"{{"header_value_match": {{"descriptor_value": "v", {expect} "headers": [{{"name": "x", "string_match": {{"exact": "a"}}}}]}}}}"#
+            )
+        };
+        let a = Fake { headers: vec![("x", "a")], ..Fake::default() };
+        assert_eq!(made(&json(""), &a), entry("header_match", "v"));
+        assert_eq!(made(&json(r#""expect_match": false,"#), &a), Made::Failed);
+        assert_eq!(
+            made(&json(r#""expect_match": false,"#), &Fake::default()),
+            entry("header_match", "v")
+        );
+    }
+
+    #[test]
+    fn only_strings_of_the_metadata_count() {
+        let json = r#"{"metadata": {"descriptor_key": "k", "default_value": "d", "metadata_key": {"key": "ns", "path": [{"key": "a"}]}}}"#;
+        let with = |value| Fake { metadata: [(("ns", "a"), value)].into(), ..Fake::default() };
+        assert_eq!(made(json, &with(MetadataValue::String(b"s".to_vec()))), entry("k", "s"));
+        assert_eq!(made(json, &with(MetadataValue::Number(1.0))), entry("k", "d"));
+    }
+
+    #[test]
+    fn an_address_match_fills_its_value() {
+        let json = r#"{"remote_address_match": {"descriptor_value": "%REQ(x)%", "default_value": "d", "address_matcher": {"ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]}}}"#;
+        let inside = Fake {
+            ip: Some("10.1.1.1".parse().unwrap()),
+            headers: vec![("x", "v")],
+            ..Fake::default()
+        };
+        assert_eq!(made(json, &inside), entry("remote_address_match", "v"));
+        let outside = Fake { ip: Some("11.1.1.1".parse().unwrap()), ..Fake::default() };
+        assert_eq!(made(json, &outside), Made::Failed);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        let path = |json: &str| {
+            Action::configure(&serde_json::from_str(json).unwrap()).unwrap_err().path().to_owned()
+        };
+        assert_eq!(path(r#"{"source_cluster": {}}"#), "source_cluster");
+        assert_eq!(path(r#"{"extension": {"name": "x"}}"#), "extension");
+        assert_eq!(
+            path(
+                r#"{"remote_address_match": {"descriptor_value": "%START_TIME%", "address_matcher": {"ranges": [{"address_prefix": "::"}]}}}"#
+            ),
+            "remote_address_match.descriptor_value"
+        );
+        assert_eq!(
+            path(r#"{"masked_remote_address": {"v4_prefix_mask_len": 33}}"#),
+            "masked_remote_address.v4_prefix_mask_len"
+        );
+    }
+}
