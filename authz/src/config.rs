@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use callout_common::config::{http_status, refuse_if};
 use callout_common::grpc::Service;
-use callout_common::matching::{Fraction, MetadataMatcher, MutationRules, StringMatchers};
+use callout_common::matching::{Fraction, HeaderChoice, MetadataMatcher, MutationRules};
 use callout_common::{ConfigError, RawConfig};
 use callout_protos::envoy::config::core::v3::ApiVersion;
 use callout_protos::envoy::extensions::filters::http::ext_authz::v3 as proto;
@@ -58,21 +58,6 @@ pub(crate) struct BodyLimits {
     pub(crate) max_request_bytes: usize,
     pub(crate) allow_partial_message: bool,
     pub(crate) pack_as_bytes: bool,
-}
-
-/// Which headers the service sees: `allowed_headers` and `disallowed_headers`.
-#[derive(Debug, Default)]
-pub(crate) struct HeaderChoice {
-    allowed: Option<StringMatchers>,
-    disallowed: Option<StringMatchers>,
-}
-
-impl HeaderChoice {
-    /// Whether the service sees the header `name` (lower-case).
-    pub(crate) fn includes(&self, name: &[u8]) -> bool {
-        !self.disallowed.as_ref().is_some_and(|list| list.matches(name))
-            && self.allowed.as_ref().is_none_or(|list| list.matches(name))
-    }
 }
 
 impl Config {
@@ -193,10 +178,10 @@ impl Config {
                 None => false,
             },
             stat_prefix,
-            headers: HeaderChoice {
-                allowed: matchers(allowed_headers.as_ref(), "allowed_headers")?,
-                disallowed: matchers(disallowed_headers.as_ref(), "disallowed_headers")?,
-            },
+            headers: HeaderChoice::configure(
+                allowed_headers.as_ref(),
+                disallowed_headers.as_ref(),
+            )?,
             include_tls_session,
             encode_raw_headers,
             mutation_rules: decoder_header_mutation_rules
@@ -213,13 +198,6 @@ impl Config {
             shadow_mode,
         })
     }
-}
-
-fn matchers(
-    list: Option<&callout_protos::envoy::r#type::matcher::v3::ListStringMatcher>,
-    path: &str,
-) -> Result<Option<StringMatchers>, ConfigError> {
-    list.map(StringMatchers::configure).transpose().map_err(|error| error.under(path))
 }
 
 /// Runtime keys can't be read on a worker, so the default holds. That is worth a line, and no more:
@@ -380,15 +358,5 @@ mod tests {
         assert_eq!(route("{}").unwrap_err().path(), "override");
         let both = r#"{"check_settings": {"disable_request_body_buffering": true, "with_request_body": {"max_request_bytes": 1}}}"#;
         assert_eq!(route(both).unwrap_err().path(), "check_settings.with_request_body");
-    }
-
-    #[test]
-    fn disallowed_headers_win_over_allowed_ones() {
-        let config = config(
-            r#", "allowed_headers": {"patterns": [{"prefix": "x-"}]}, "disallowed_headers": {"patterns": [{"exact": "x-b"}]}"#,
-        )
-        .unwrap();
-        assert!(config.headers.includes(b"x-a"));
-        assert!(!config.headers.includes(b"x-b") && !config.headers.includes(b"a"));
     }
 }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use callout_common::host::{Header, MetadataValue};
+use callout_common::host::Header;
 use callout_common::text::sanitized;
 use callout_protos::envoy::config::core::v3 as core;
 use callout_protos::envoy::service::auth::v3 as auth;
-use callout_protos::pbjson_types::{Any, Struct, Timestamp, Value, value::Kind};
+use callout_protos::pbjson_types::Timestamp;
 use core::address::Address as AddressKind;
 use core::socket_address::PortSpecifier;
 
@@ -171,26 +171,6 @@ fn timestamp(time: Duration) -> Timestamp {
         seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
     }
-}
-
-/// Flat metadata values as a `Struct`.
-pub(crate) fn fields(values: Vec<(String, MetadataValue)>) -> Struct {
-    let value = |value| match value {
-        MetadataValue::Number(number) => Kind::NumberValue(number),
-        MetadataValue::String(text) => Kind::StringValue(sanitized(&text)),
-        MetadataValue::Bool(truth) => Kind::BoolValue(truth),
-    };
-    Struct {
-        fields: values
-            .into_iter()
-            .map(|(key, flat)| (key, Value { kind: Some(value(flat)) }))
-            .collect(),
-    }
-}
-
-/// A typed metadata value.
-pub(crate) fn typed((type_url, value): (Vec<u8>, Vec<u8>)) -> Any {
-    Any { type_url: sanitized(&type_url), value: value.into() }
 }
 
 /// `now` since 1970.

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use callout_common::attributes::Attribute;
 use callout_common::config::deadline;
-use callout_common::grpc::{CallError, Service};
+use callout_common::grpc::{CallError, Failure, Service};
 use callout_common::host::{Body as BodyKind, MetadataSource};
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::config::core::v3::Metadata;
@@ -16,7 +16,7 @@ use crate::Authz;
 use crate::config::{BodyLimits, CheckSettings, Config, DEFAULT_TIMEOUT, Route, RouteBody};
 use crate::edits::Edits;
 use crate::request::{self, Body, Peer, View};
-use crate::verdict::{Failure, Judged, Verdict, invalid, judge, refusal};
+use crate::verdict::{Judged, Verdict, invalid, judge, refusal};
 use crate::{apply, shadow};
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -122,20 +122,9 @@ impl Stream {
         let config = self.config();
         let attribute = |attribute| cx.attribute(attribute).unwrap_or_default();
         let contexts = |source, flat: &[String], typed: &[String]| {
-            let metadata = cx.metadata(source);
-            Metadata {
-                filter_metadata: flat
-                    .iter()
-                    .map(|namespace| (namespace.clone(), metadata.flat(namespace)))
-                    .filter(|(_, values)| !values.is_empty())
-                    .map(|(namespace, values)| (namespace, request::fields(values)))
-                    .collect(),
-                typed_filter_metadata: typed
-                    .iter()
-                    .filter_map(|namespace| Some((namespace.clone(), metadata.typed(namespace)?)))
-                    .map(|(namespace, any)| (namespace, request::typed(any)))
-                    .collect(),
-            }
+            let mut context = Metadata::default();
+            cx.metadata(source).collect(flat, typed, &mut context);
+            context
         };
         request::build(
             config,

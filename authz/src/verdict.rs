@@ -2,7 +2,7 @@
 
 use auth::check_response::HttpResponse;
 use callout_common::Reply;
-use callout_common::grpc::CallError;
+use callout_common::grpc::Failure;
 use callout_common::headers::{valid_name, valid_value};
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::service::auth::v3 as auth;
@@ -10,30 +10,6 @@ use callout_protos::pbjson_types::Struct;
 
 use crate::config::Config;
 use crate::edits::{Edits, Invalid, plan};
-
-/// Why there is no verdict of the service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The call failed.
-    Call(CallError),
-    /// The work was lost inside this process.
-    Lost,
-}
-
-impl Failure {
-    /// A short name of the cause, for statistics.
-    pub(crate) const fn cause(&self) -> &'static str {
-        match self {
-            Self::Call(error) => error.cause(),
-            Self::Lost => "lost",
-        }
-    }
-
-    /// Whether `failure_mode_allow` covers it: the service's failures, not our own.
-    const fn may_pass(&self) -> bool {
-        !matches!(self, Self::Lost | Self::Call(CallError::Overload))
-    }
-}
 
 /// What happens to the request.
 #[derive(Debug, PartialEq)]
@@ -167,6 +143,7 @@ fn reply(
 #[cfg(test)]
 mod tests {
     use callout_common::RawConfig;
+    use callout_common::grpc::CallError;
     use callout_protos::envoy::r#type::v3::HttpStatus;
     use callout_protos::google::rpc::Status;
 

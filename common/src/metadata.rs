@@ -1,9 +1,11 @@
 //! Dynamic metadata of the stream.
 
-use callout_protos::pbjson_types::{Struct, value::Kind};
+use callout_protos::envoy::config::core::v3 as core;
+use callout_protos::pbjson_types::{Any, Struct, Value, value::Kind};
 use prost::Message;
 
 use crate::host::{Host, MetadataSource, MetadataValue};
+use crate::text::sanitized;
 
 /// Reads the metadata of one source.
 #[derive(Clone, Copy)]
@@ -40,11 +42,39 @@ impl<'a> Metadata<'a> {
             .collect()
     }
 
+    /// Adds what there is under the namespaces `flat` and, since Envoy 1.40, `typed`, as the
+    /// messages of Envoy's services carry it. Namespaces that are absent are passed over.
+    pub fn collect(&self, flat: &[String], typed: &[String], into: &mut core::Metadata) {
+        for namespace in flat {
+            let values = self.flat(namespace);
+            if !values.is_empty() {
+                into.filter_metadata.insert(namespace.clone(), fields(values));
+            }
+        }
+        for namespace in typed {
+            if let Some((type_url, value)) = self.typed(namespace) {
+                let any = Any { type_url: sanitized(&type_url), value: value.into() };
+                into.typed_filter_metadata.insert(namespace.clone(), any);
+            }
+        }
+    }
+
     /// A typed value as (type URL, bytes); needs Envoy 1.40.
     #[must_use]
     pub fn typed(&self, namespace: &str) -> Option<(Vec<u8>, Vec<u8>)> {
         self.host.typed_metadata(self.source, namespace)
     }
+}
+
+/// Flat values as a `Struct`.
+fn fields(values: Vec<(String, MetadataValue)>) -> Struct {
+    let value = |flat| match flat {
+        MetadataValue::Number(number) => Kind::NumberValue(number),
+        MetadataValue::String(text) => Kind::StringValue(sanitized(&text)),
+        MetadataValue::Bool(truth) => Kind::BoolValue(truth),
+    };
+    let field = |(key, flat)| (key, Value { kind: Some(value(flat)) });
+    Struct { fields: values.into_iter().map(field).collect() }
 }
 
 /// Changes the dynamic metadata.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callout_common::config::deadline;
-use callout_common::grpc::CallError;
+use callout_common::grpc::{CallError, Failure};
 use callout_common::host::{MetadataSource, MetadataValue};
 use callout_common::template::Operator;
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
@@ -15,7 +15,7 @@ use crate::RateLimit;
 use crate::config::{Config, Route};
 use crate::descriptors::{Descriptor, Limit, Request, descriptors};
 use crate::headers::Lines;
-use crate::verdict::{Draw, Failure, Judged, Verdict, judge, limited};
+use crate::verdict::{Draw, Judged, Verdict, judge, limited};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 /// Filter-state key by which another filter sets the hits of the whole request.

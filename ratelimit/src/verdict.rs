@@ -1,7 +1,7 @@
 //! What an answer of the service, or the lack of one, means for the request.
 
 use callout_common::Reply;
-use callout_common::grpc::CallError;
+use callout_common::grpc::Failure;
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::pbjson_types::Struct;
@@ -13,30 +13,6 @@ const ENVOY_RATELIMITED: &str = "x-envoy-ratelimited";
 const RETRY_AFTER: &str = "retry-after";
 /// gRPC's RESOURCE_EXHAUSTED.
 const RESOURCE_EXHAUSTED: u32 = 8;
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The call failed.
-    Call(CallError),
-    /// The work was lost inside this process.
-    Lost,
-}
-
-impl Failure {
-    /// A short name of the cause, for statistics.
-    pub(crate) const fn cause(&self) -> &'static str {
-        match self {
-            Self::Call(error) => error.cause(),
-            Self::Lost => "lost",
-        }
-    }
-
-    /// Whether the failure mode covers it: the service's failures, not our own.
-    const fn may_pass(&self) -> bool {
-        !matches!(self, Self::Lost | Self::Call(CallError::Overload))
-    }
-}
 
 /// What was drawn for a request: which side of the percentages it falls on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +114,7 @@ pub(crate) fn limited(config: &Config, lines: Lines, body: Vec<u8>) -> Reply {
 #[cfg(test)]
 mod tests {
     use callout_common::RawConfig;
+    use callout_common::grpc::CallError;
 
     use super::*;
 

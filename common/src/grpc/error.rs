@@ -86,6 +86,35 @@ impl CallError {
     }
 }
 
+/// Why a stream has no answer of its service.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The work was lost inside this process.
+    #[error("the work was lost")]
+    Lost,
+}
+
+impl Failure {
+    /// A short name of the cause, for statistics.
+    #[must_use]
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Call(error) => error.cause(),
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether a failure mode that lets requests pass covers it: the service's failures, but not
+    /// our own overload and losses, which an attacker may bring about.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        !matches!(self, Self::Lost | Self::Call(CallError::Overload))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ mod service;
 mod target;
 
 pub use call::{Answers, Client};
-pub use error::CallError;
+pub use error::{CallError, Failure};
 pub use metadata::MetadataTemplate;
 pub use service::Service;
 pub use target::{Target, TargetError};

@@ -1,9 +1,10 @@
-//! `envoy.config.route.v3.HeaderMatcher`.
+//! `envoy.config.route.v3.HeaderMatcher`, and the choice of headers that a service sees.
 
 use callout_protos::envoy::config::route::v3 as proto;
+use callout_protos::envoy::r#type::matcher::v3::ListStringMatcher;
 use proto::header_matcher::HeaderMatchSpecifier;
 
-use super::string::{StringMatcher, regex};
+use super::string::{StringMatcher, StringMatchers, regex};
 use crate::config::ConfigError;
 use crate::headers::valid_name;
 
@@ -118,6 +119,39 @@ impl HeaderMatcher {
     }
 }
 
+/// Which headers a service sees: `allowed_headers` and `disallowed_headers`.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderChoice {
+    allowed: Option<StringMatchers>,
+    disallowed: Option<StringMatchers>,
+}
+
+impl HeaderChoice {
+    /// Reads the two lists; one that is absent chooses all, or excludes none.
+    ///
+    /// # Errors
+    /// A list that is empty, or a pattern that is refused, with its path.
+    pub fn configure(
+        allowed: Option<&ListStringMatcher>,
+        disallowed: Option<&ListStringMatcher>,
+    ) -> Result<Self, ConfigError> {
+        let list = |list: Option<&ListStringMatcher>, path: &str| {
+            list.map(StringMatchers::configure).transpose().map_err(|error| error.under(path))
+        };
+        Ok(Self {
+            allowed: list(allowed, "allowed_headers")?,
+            disallowed: list(disallowed, "disallowed_headers")?,
+        })
+    }
+
+    /// Whether the service sees the header `name` (lower-case).
+    #[must_use]
+    pub fn includes(&self, name: &[u8]) -> bool {
+        !self.disallowed.as_ref().is_some_and(|list| list.matches(name))
+            && self.allowed.as_ref().is_none_or(|list| list.matches(name))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +180,15 @@ mod tests {
         assert!(!matches(inverted, &[]) && matches(inverted, &["b"]));
         let empty = r#"{"name": "x", "exact_match": "", "treat_missing_header_as_empty": true}"#;
         assert!(matches(empty, &[]));
+    }
+
+    #[test]
+    fn disallowed_headers_win_over_allowed_ones() {
+        let list = |json: &str| serde_json::from_str::<ListStringMatcher>(json).unwrap();
+        let allowed = list(r#"{"patterns": [{"prefix": "x-"}]}"#);
+        let disallowed = list(r#"{"patterns": [{"exact": "x-b"}]}"#);
+        let choice = HeaderChoice::configure(Some(&allowed), Some(&disallowed)).unwrap();
+        assert!(choice.includes(b"x-a") && !choice.includes(b"x-b") && !choice.includes(b"a"));
+        assert!(HeaderChoice::default().includes(b":path"));
     }
 }
