@@ -36,6 +36,23 @@ impl MetadataTemplate {
     /// comes out empty, or is no metadata value, is left out.
     pub fn fill(&self, value: impl Fn(&Operator) -> Option<Vec<u8>>) -> MetadataMap {
         let mut metadata = MetadataMap::new();
+        self.fill_into(&mut metadata, value);
+        metadata
+    }
+
+    /// As [`MetadataTemplate::fill`], over what `metadata` holds: entries of the same name go.
+    pub fn fill_over(
+        &self,
+        metadata: &mut MetadataMap,
+        value: impl Fn(&Operator) -> Option<Vec<u8>>,
+    ) {
+        for (key, _) in &self.0 {
+            metadata.remove(key);
+        }
+        self.fill_into(metadata, value);
+    }
+
+    fn fill_into(&self, metadata: &mut MetadataMap, value: impl Fn(&Operator) -> Option<Vec<u8>>) {
         for (key, template) in &self.0 {
             let filled = template.fill(&value);
             if !filled.is_empty()
@@ -44,7 +61,6 @@ impl MetadataTemplate {
                 metadata.append(key.clone(), filled);
             }
         }
-        metadata
     }
 }
 

@@ -1,0 +1,86 @@
+//! What ends the processing before its time.
+
+use callout_common::grpc::{CallError, Failure};
+use callout_common::{Direction, Reply};
+
+use super::{Action, Machine, Stat};
+
+impl Machine {
+    /// The processor closed the exchange, or it failed.
+    pub(crate) fn closed(&mut self, result: Result<(), Failure>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.finished {
+            return actions;
+        }
+        match result {
+            Ok(()) => {
+                actions.push(Action::Count(Stat::ServerHalfClosed));
+                actions.push(Action::Count(Stat::Closed));
+                self.finish(&mut actions);
+            }
+            Err(failure) => {
+                actions.push(Action::Count(Stat::Failed));
+                let open = self.settings.failure_mode_allow && failure.may_pass();
+                self.fail(open, self.settings.status_on_error, &details(&failure), &mut actions);
+            }
+        }
+        actions
+    }
+
+    /// The deadline `number` of `direction` passed.
+    pub(crate) fn deadline(&mut self, direction: Direction, number: u64) -> Vec<Action> {
+        let side = self.side(direction);
+        if self.finished || !side.phase.outstanding() || side.number != number {
+            return Vec::new();
+        }
+        let mut actions = vec![Action::Count(Stat::Timeout), Action::Count(Stat::Closed)];
+        let details = "ext_proc_error_per-message_timeout_exceeded";
+        self.fail(self.settings.failure_mode_allow, 504, details, &mut actions);
+        actions
+    }
+
+    /// An edit could not be made, or would have broken the message. The failure mode does not cover
+    /// that: the message may have been changed by half.
+    pub(crate) fn rejected(&mut self, details: &str) -> Vec<Action> {
+        let mut actions = vec![Action::Count(Stat::Closed)];
+        self.fail(false, self.settings.status_on_error, details, &mut actions);
+        actions
+    }
+
+    /// An answer came that nobody waited for.
+    pub(super) fn spurious(&mut self, details: &str, actions: &mut Vec<Action>) {
+        actions.push(Action::Count(Stat::Spurious));
+        actions.push(Action::Count(Stat::Closed));
+        let open = self.settings.failure_mode_allow;
+        self.fail(open, self.settings.status_on_error, details, actions);
+    }
+
+    fn fail(&mut self, open: bool, status: u16, details: &str, actions: &mut Vec<Action>) {
+        if open {
+            actions.push(Action::Count(Stat::FailureModeAllowed));
+            self.finish(actions);
+        } else {
+            self.finished = true;
+            actions.push(Action::HalfClose);
+            actions.push(Action::Reply(Reply::new(status).details(details)));
+        }
+    }
+}
+
+/// The details as the built-in writes them for its own client, which has no words of its own for a
+/// connection that can't be made.
+fn details(failure: &Failure) -> String {
+    let (code, message) = match failure {
+        Failure::Call(CallError::Status { code, message }) => (*code, message.clone()),
+        Failure::Call(CallError::Connect(_)) => (13, String::new()),
+        Failure::Call(CallError::Timeout) => (4, failure.to_string()),
+        Failure::Call(CallError::TooLarge | CallError::Overload) => (8, failure.to_string()),
+        Failure::Call(CallError::NotSent | CallError::Reset(_)) => (14, failure.to_string()),
+        Failure::Call(CallError::Decode(_)) | Failure::Lost => (13, failure.to_string()),
+    };
+    let message: String = message
+        .chars()
+        .map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c })
+        .collect();
+    format!("ext_proc_error_gRPC_error_{code}{{{message}}}")
+}

@@ -1,0 +1,105 @@
+//! The messages to the processor.
+
+use std::collections::HashMap;
+
+use callout_common::Direction;
+use callout_common::host::Header;
+use callout_common::matching::HeaderChoice;
+use callout_common::text::sanitized;
+use callout_protos::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
+use callout_protos::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
+use callout_protos::envoy::service::ext_proc::v3 as proto;
+use callout_protos::pbjson_types::Struct;
+use proto::processing_request::Request;
+
+use crate::machine::{BodyMode, Modes};
+
+/// The key of the attributes, whatever the filter is called.
+const ATTRIBUTES: &str = "envoy.filters.http.ext_proc";
+
+/// The headers that the processor sees.
+pub(crate) fn headers(lines: &[Header<'_>], choice: &HeaderChoice) -> HeaderMap {
+    let headers = lines
+        .iter()
+        .filter(|line| choice.includes(line.name))
+        .map(|line| HeaderValue {
+            key: sanitized(line.name),
+            value: String::new(),
+            raw_value: line.value.to_vec(),
+        })
+        .collect();
+    HeaderMap { headers }
+}
+
+pub(crate) fn of_headers(direction: Direction, headers: HeaderMap, end: bool) -> Request {
+    let headers = proto::HttpHeaders {
+        headers: Some(headers),
+        attributes: HashMap::new(),
+        end_of_stream: end,
+    };
+    match direction {
+        Direction::Request => Request::RequestHeaders(headers),
+        Direction::Response => Request::ResponseHeaders(headers),
+    }
+}
+
+pub(crate) fn of_body(direction: Direction, body: Vec<u8>, end: bool) -> Request {
+    let body = proto::HttpBody { body, end_of_stream: end, ..Default::default() };
+    match direction {
+        Direction::Request => Request::RequestBody(body),
+        Direction::Response => Request::ResponseBody(body),
+    }
+}
+
+pub(crate) fn of_trailers(direction: Direction, trailers: HeaderMap) -> Request {
+    let trailers = proto::HttpTrailers { trailers: Some(trailers) };
+    match direction {
+        Direction::Request => Request::RequestTrailers(trailers),
+        Direction::Response => Request::ResponseTrailers(trailers),
+    }
+}
+
+/// A whole message. `first` is the modes in force, with the first message of an exchange.
+pub(crate) fn message(
+    request: Request,
+    metadata: Metadata,
+    attributes: Option<Struct>,
+    first: Option<&Modes>,
+) -> proto::ProcessingRequest {
+    proto::ProcessingRequest {
+        request: Some(request),
+        metadata_context: Some(metadata),
+        attributes: attributes.map(|values| (ATTRIBUTES.to_owned(), values)).into_iter().collect(),
+        protocol_config: first.map(|modes| proto::ProtocolConfiguration {
+            request_body_mode: body_mode(modes.request_body),
+            response_body_mode: body_mode(modes.response_body),
+            send_body_without_waiting_for_header_response: false,
+        }),
+        ..Default::default()
+    }
+}
+
+fn body_mode(mode: BodyMode) -> i32 {
+    i32::from(match mode {
+        BodyMode::None => BodySendMode::None,
+        BodyMode::Buffered => BodySendMode::Buffered,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_travel_raw_and_the_modes_go_once() {
+        let lines = [Header { name: b"x-a", value: b"\xff" }];
+        let map = headers(&lines, &HeaderChoice::default());
+        assert_eq!(map.headers[0].raw_value, b"\xff");
+        assert!(map.headers[0].value.is_empty());
+        let request = of_headers(Direction::Request, map, true);
+        let first = message(request.clone(), Metadata::default(), None, Some(&Modes::default()));
+        assert!(first.protocol_config.is_some() && first.attributes.is_empty());
+        let later = message(request, Metadata::default(), Some(Struct::default()), None);
+        assert!(later.protocol_config.is_none() && later.attributes.contains_key(ATTRIBUTES));
+    }
+}

@@ -1,0 +1,243 @@
+//! Header changes of the processor: checked as a whole before any is made.
+
+use callout_common::headers::{is_framing, valid_name, valid_value};
+use callout_common::matching::{MutationRules, Operation, Rule};
+use callout_protos::envoy::config::core::v3::HeaderValueOption;
+use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
+
+/// Envoy's default limits of a header map, and of the changes to it.
+const MAX_LINES: usize = 100;
+const MAX_BYTES: usize = 60 << 10;
+
+/// Which message the headers belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request {
+        /// The method may be changed, whatever the rules say.
+        method: bool,
+    },
+    Response,
+    Trailers,
+}
+
+/// What a processor may do to `content-length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length<'a> {
+    /// Set it: it is compared with the body before the headers go.
+    Checked,
+    /// Only say what it says already: the body is out of sight.
+    Fixed(Option<&'a [u8]>),
+    /// Nothing: it is taken off.
+    Dropped,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    Remove(String),
+    Set(String, Vec<u8>),
+    Add(String, Vec<u8>),
+}
+
+/// Changes that may be made, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) ops: Vec<Op>,
+    /// Changes that the rules, or what keeps a message whole, refused.
+    pub(crate) rejected: u64,
+}
+
+/// Plans `mutation`; the error is the details of the reply.
+pub(crate) fn plan(
+    mutation: HeaderMutation,
+    rules: &MutationRules,
+    kind: Kind,
+    length: Length<'_>,
+) -> Result<Plan, &'static str> {
+    let HeaderMutation { set_headers, remove_headers } = mutation;
+    if set_headers.len() > MAX_LINES || remove_headers.len() > MAX_LINES {
+        return Err("header_mutation_operation_count_exceeds_limit");
+    }
+    let mut plan = Plan::default();
+    for name in remove_headers {
+        let name = name.to_ascii_lowercase();
+        if !well_named(&name) {
+            return Err("header_mutation_remove_contains_invalid_character");
+        }
+        let framing = is_framing(&name) && name != "content-length";
+        match rules.check(Operation::Remove, &name) {
+            Rule::Allowed if !framing => plan.ops.push(Op::Remove(name)),
+            Rule::Allowed | Rule::Ignored => plan.rejected += 1,
+            Rule::Error => return Err("header_mutation_remove_headers_failed"),
+        }
+    }
+    for HeaderValueOption { header, append, append_action: _, keep_empty_value: _ } in set_headers {
+        let Some(header) = header else { continue };
+        let name = header.key.to_ascii_lowercase();
+        // The built-in reads nothing but raw_value.
+        let value = header.raw_value;
+        if !well_named(&name) || !valid_value(&value) {
+            return Err("header_mutation_set_contains_invalid_character");
+        }
+        if name.starts_with(':') && !pseudo(kind, &name) {
+            continue;
+        }
+        if name == "content-length" {
+            match length {
+                Length::Checked => {}
+                Length::Fixed(current) if current == Some(value.as_slice()) => {}
+                Length::Fixed(_) | Length::Dropped => continue,
+            }
+        } else if is_framing(&name) {
+            plan.rejected += 1;
+            continue;
+        }
+        let exempt = name == ":method" && kind == (Kind::Request { method: true });
+        let rule = if exempt { Rule::Allowed } else { rules.check(Operation::Set, &name) };
+        match rule {
+            Rule::Allowed if !whole(&name, &value) => plan.rejected += 1,
+            Rule::Allowed if append.is_some_and(|append| append.value) => {
+                plan.ops.push(Op::Add(name, value));
+            }
+            Rule::Allowed => plan.ops.push(Op::Set(name, value)),
+            Rule::Ignored => plan.rejected += 1,
+            Rule::Error => return Err("header_mutation_set_headers_failed"),
+        }
+    }
+    Ok(plan)
+}
+
+fn well_named(name: &str) -> bool {
+    valid_name(name.strip_prefix(':').unwrap_or(name))
+}
+
+/// Whether a message of this kind has the pseudo header `name`.
+fn pseudo(kind: Kind, name: &str) -> bool {
+    match kind {
+        Kind::Request { .. } => matches!(name, ":path" | ":method" | ":authority" | ":scheme"),
+        Kind::Response => name == ":status",
+        Kind::Trailers => false,
+    }
+}
+
+/// Whether the value leaves the message whole.
+fn whole(name: &str, value: &[u8]) -> bool {
+    let blank = value.iter().any(u8::is_ascii_whitespace);
+    match name {
+        ":path" => !blank && matches!(value.first(), Some(b'/' | b'*')),
+        ":method" => std::str::from_utf8(value).is_ok_and(valid_name),
+        ":authority" | "host" => !blank && !value.is_empty(),
+        ":scheme" => matches!(value, b"http" | b"https"),
+        ":status" => matches!(value, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']),
+        _ => true,
+    }
+}
+
+/// Whether a header map of this size is within Envoy's limits, or no larger than it was.
+pub(crate) fn within_limits(before: (usize, usize), after: (usize, usize)) -> bool {
+    after.0 <= before.0.max(MAX_LINES) && after.1 <= before.1.max(MAX_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use callout_protos::envoy::config::core::v3::HeaderValue;
+    use callout_protos::pbjson_types::BoolValue;
+
+    use super::*;
+
+    fn set(entries: &[(&str, &str)]) -> HeaderMutation {
+        let option = |(key, value): &(&str, &str)| HeaderValueOption {
+            header: Some(HeaderValue {
+                key: (*key).to_owned(),
+                value: String::new(),
+                raw_value: value.as_bytes().to_vec(),
+            }),
+            ..Default::default()
+        };
+        HeaderMutation {
+            set_headers: entries.iter().map(option).collect(),
+            remove_headers: Vec::new(),
+        }
+    }
+
+    fn remove(names: &[&str]) -> HeaderMutation {
+        HeaderMutation {
+            set_headers: Vec::new(),
+            remove_headers: names.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    fn planned(mutation: HeaderMutation, kind: Kind) -> Result<Plan, &'static str> {
+        plan(mutation, &MutationRules::default(), kind, Length::Fixed(Some(b"3")))
+    }
+
+    const REQUEST: Kind = Kind::Request { method: false };
+
+    #[test]
+    fn names_are_lowered_and_the_append_wrapper_alone_adds() {
+        let mut mutation = set(&[("X-A", "1"), ("x-b", "2")]);
+        mutation.set_headers[1].append = Some(BoolValue { value: true });
+        let plan = planned(mutation, REQUEST).unwrap();
+        let ops = [Op::Set("x-a".into(), b"1".into()), Op::Add("x-b".into(), b"2".into())];
+        assert_eq!(plan, Plan { ops: ops.into(), rejected: 0 });
+    }
+
+    #[test]
+    fn invalid_characters_and_too_many_changes_fail_as_a_whole() {
+        let invalid = "header_mutation_set_contains_invalid_character";
+        assert_eq!(planned(set(&[("x a", "1")]), REQUEST), Err(invalid));
+        assert_eq!(planned(set(&[("x-a", "1\n2")]), REQUEST), Err(invalid));
+        assert_eq!(
+            planned(remove(&["x a"]), REQUEST),
+            Err("header_mutation_remove_contains_invalid_character")
+        );
+        let many: Vec<(&str, &str)> = vec![("x-a", "1"); 101];
+        assert_eq!(
+            planned(set(&many), REQUEST),
+            Err("header_mutation_operation_count_exceeds_limit")
+        );
+    }
+
+    #[test]
+    fn routing_framing_and_malformed_pseudo_headers_are_refused_and_counted() {
+        let mutation = set(&[
+            ("host", "h"),
+            (":method", "PUT"),
+            ("x-envoy-a", "1"),
+            ("transfer-encoding", "chunked"),
+            (":path", "no slash"),
+            (":path", "/ok"),
+        ]);
+        let plan = planned(mutation, REQUEST).unwrap();
+        assert_eq!((plan.ops.len(), plan.rejected), (1, 5));
+        let replacing = planned(set(&[(":method", "PUT")]), Kind::Request { method: true });
+        assert_eq!(replacing.unwrap().ops.len(), 1);
+    }
+
+    #[test]
+    fn a_status_has_to_be_one_and_foreign_pseudo_headers_vanish() {
+        let mutation = set(&[(":status", "418"), (":status", "99"), (":path", "/")]);
+        let plan = planned(mutation, Kind::Response).unwrap();
+        assert_eq!((plan.ops.len(), plan.rejected), (1, 1));
+    }
+
+    #[test]
+    fn content_length_is_set_only_where_it_can_be_checked() {
+        let length = |policy, value: &str| {
+            let mutation = set(&[("content-length", value)]);
+            plan(mutation, &MutationRules::default(), REQUEST, policy).unwrap().ops.len()
+        };
+        assert_eq!((length(Length::Checked, "9"), length(Length::Dropped, "9")), (1, 0));
+        assert_eq!(
+            (length(Length::Fixed(Some(b"3")), "3"), length(Length::Fixed(Some(b"3")), "9")),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn a_map_may_not_outgrow_the_limits() {
+        assert!(within_limits((10, 100), (100, 60 << 10)));
+        assert!(!within_limits((10, 100), (101, 100)));
+        assert!(within_limits((120, 100), (120, 100)));
+    }
+}
