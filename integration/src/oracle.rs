@@ -1,0 +1,226 @@
+//! The built-in filters as oracle: one scenario, run once through the built-in filter and once
+//! through our module with the same configuration; what client, upstream and service saw has to be
+//! the same.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::client::Request;
+use crate::envoy::{Bootstrap, Envoy, Form, Kind, Version};
+use crate::services::{Script, Services};
+use crate::upstream::{Answer, Upstream};
+
+/// Headers whose values change from run to run.
+const VARYING: &[&str] = &[
+    "date",
+    "server",
+    "x-request-id",
+    "x-envoy-upstream-service-time",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-forwarded-proto",
+    "host",
+    "connection",
+];
+
+/// One scenario.
+#[derive(Clone)]
+pub struct Scenario {
+    kind: Kind,
+    config: Value,
+    route: Option<Value>,
+    script: Script,
+    upstream: Answer,
+    requests: Vec<Request>,
+    services_down: bool,
+}
+
+impl Scenario {
+    /// One GET under the least configuration of `kind`, with `config` over it.
+    #[must_use]
+    pub fn new(kind: Kind, config: Value) -> Self {
+        Self {
+            kind,
+            config,
+            route: None,
+            script: Script::default(),
+            upstream: Answer::default(),
+            requests: vec![Request::get("/p?q=1").header("x-a", "1")],
+            services_down: false,
+        }
+    }
+
+    /// With this per-route configuration.
+    #[must_use]
+    pub fn route(mut self, config: Value) -> Self {
+        self.route = Some(config);
+        self
+    }
+
+    /// With services that answer so.
+    #[must_use]
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// With an upstream that answers so.
+    #[must_use]
+    pub fn upstream(mut self, answer: Answer) -> Self {
+        self.upstream = answer;
+        self
+    }
+
+    /// With these requests.
+    #[must_use]
+    pub fn requests(mut self, requests: impl IntoIterator<Item = Request>) -> Self {
+        self.requests = requests.into_iter().collect();
+        self
+    }
+
+    /// With nobody at the service's port.
+    #[must_use]
+    pub const fn services_down(mut self) -> Self {
+        self.services_down = true;
+        self
+    }
+
+    /// Runs it through the built-in filter and through ours, and compares.
+    ///
+    /// # Errors
+    /// Where the two differ.
+    pub async fn same_as_builtin(&self, version: Version) -> Result<()> {
+        let builtin = self.run_builtin(version).await?;
+        ensure!(
+            builtin["client"].as_array().is_some_and(|seen| seen.len() == self.requests.len()),
+            "the built-in filter was not asked everything"
+        );
+        for form in [Form::Message, Form::Struct] {
+            let module = self.run_module(version, form).await?;
+            let mut differences = Vec::new();
+            differ("", &builtin, &module, &mut differences);
+            ensure!(
+                differences.is_empty(),
+                "{version}, as {form:?}, differs from the built-in filter:\n{}",
+                differences.join("\n")
+            );
+        }
+        Ok(())
+    }
+
+    async fn run_module(&self, version: Version, form: Form) -> Result<Value> {
+        self.run(version, |port| {
+            let filter = self.kind.module_raw(form, self.kind.config(self.config.clone(), port));
+            (filter, self.route.clone().map(|route| self.kind.module_route(form, route)))
+        })
+        .await
+    }
+
+    async fn run_builtin(&self, version: Version) -> Result<Value> {
+        self.run(version, |port| {
+            let filter = self.kind.builtin(self.config.clone(), port);
+            (filter, self.route.clone().map(|route| self.kind.builtin_route(route)))
+        })
+        .await
+    }
+
+    async fn run(
+        &self,
+        version: Version,
+        filter: impl Fn(u16) -> (Value, Option<Value>),
+    ) -> Result<Value> {
+        let upstream = Upstream::start(self.upstream.clone()).await?;
+        let services = Services::start(self.script.clone()).await?;
+        let port = services.port();
+        let services = (!self.services_down).then_some(services);
+        let (filter, route) = filter(port);
+        let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+        if let Some(route) = route {
+            bootstrap = bootstrap.per_route(route);
+        }
+        let envoy = Envoy::start(version, &bootstrap).await?;
+        let mut client = Vec::new();
+        for request in &self.requests {
+            let response = request.send(envoy.port()).await;
+            client.push(json!({
+                "status": response.status,
+                "headers": lines(&response.headers),
+                "body": response.body_text(),
+                "trailers": lines(&response.trailers),
+                "end": format!("{:?}", response.end),
+            }));
+        }
+        // What a service is told at the end of a stream may still be on its way.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let upstream: Vec<Value> = upstream
+            .seen()
+            .iter()
+            .map(|seen| {
+                json!({
+                    "method": seen.method, "path": seen.path, "headers": lines(&seen.headers),
+                    "body": crate::text(&seen.body), "trailers": lines(&seen.trailers),
+                })
+            })
+            .collect();
+        let mut asked: Vec<Value> = services.map(|services| services.asked()).unwrap_or_default();
+        asked.iter_mut().for_each(scrub);
+        Ok(json!({"client": client, "upstream": upstream, "service": asked}))
+    }
+}
+
+fn lines(headers: &[(String, String)]) -> Value {
+    let mut lines: Vec<String> = headers
+        .iter()
+        .filter(|(name, _)| !VARYING.contains(&name.to_ascii_lowercase().as_str()))
+        .map(|(name, value)| format!("{}: {value}", name.to_ascii_lowercase()))
+        .collect();
+    lines.sort();
+    json!(lines)
+}
+
+/// Takes out of a message what changes from run to run.
+fn scrub(message: &mut Value) {
+    match message {
+        Value::Object(fields) => {
+            fields.retain(|name, _| {
+                !VARYING.contains(&name.as_str())
+                    && !matches!(name.as_str(), "time" | "id" | "portValue" | ":authority" | "host")
+            });
+            fields.values_mut().for_each(scrub);
+        }
+        Value::Array(values) => {
+            let varies = |value: &Value| {
+                value["key"]
+                    .as_str()
+                    .is_some_and(|key| VARYING.contains(&key) || key == ":authority")
+            };
+            values.retain(|value| !varies(value));
+            values.iter_mut().for_each(scrub);
+        }
+        _ => {}
+    }
+}
+
+fn differ(path: &str, builtin: &Value, module: &Value, found: &mut Vec<String>) {
+    match (builtin, module) {
+        (Value::Object(a), Value::Object(b)) => {
+            for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
+                let at = format!("{path}.{name}");
+                differ(
+                    &at,
+                    a.get(name).unwrap_or(&Value::Null),
+                    b.get(name).unwrap_or(&Value::Null),
+                    found,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differ(&format!("{path}[{index}]"), a, b, found);
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => found.push(format!("  {path}: built-in {a}, ours {b}")),
+    }
+}

@@ -1,0 +1,317 @@
+//! The three gRPC services, scripted: each test says what they answer, and sees what they were
+//! asked.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use callout_protos::envoy::service::auth::v3::authorization_server::{
+    Authorization, AuthorizationServer,
+};
+use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use callout_protos::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use callout_protos::envoy::service::ext_proc::v3::processing_request::Request as Part;
+use callout_protos::envoy::service::ext_proc::v3::processing_response::Response as Reply;
+use callout_protos::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
+use callout_protos::envoy::service::ratelimit::v3::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
+use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, Streaming};
+
+type Unary<Q, A> = Arc<dyn Fn(Q, usize) -> BoxFuture<'static, Result<A, Status>> + Send + Sync>;
+
+/// What the services answer; the number counts their calls (or messages) from 0.
+#[derive(Clone)]
+pub struct Script {
+    check: Unary<CheckRequest, CheckResponse>,
+    limit: Unary<RateLimitRequest, RateLimitResponse>,
+    process: Unary<ProcessingRequest, ProcessingResponse>,
+}
+
+impl Default for Script {
+    /// Everything is allowed, within its limits, and left as it is.
+    fn default() -> Self {
+        Self {
+            check: Arc::new(|_, _| async { Ok(message(json!({"status": {}}))) }.boxed()),
+            limit: Arc::new(|_, _| async { Ok(message(json!({"overallCode": "OK"}))) }.boxed()),
+            process: Arc::new(|request, _| async move { Ok(unchanged(&request)) }.boxed()),
+        }
+    }
+}
+
+/// A message from its JSON form.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn message<T: serde::de::DeserializeOwned>(json: Value) -> T {
+    serde_json::from_value(json).unwrap_or_else(|error| panic!("no such message: {error}"))
+}
+
+/// The answer of a processor that changes nothing.
+#[must_use]
+pub fn unchanged(request: &ProcessingRequest) -> ProcessingResponse {
+    let response = match &request.request {
+        Some(Part::RequestHeaders(_)) | None => Reply::RequestHeaders(Default::default()),
+        Some(Part::ResponseHeaders(_)) => Reply::ResponseHeaders(Default::default()),
+        Some(Part::RequestBody(_)) => Reply::RequestBody(Default::default()),
+        Some(Part::ResponseBody(_)) => Reply::ResponseBody(Default::default()),
+        Some(Part::RequestTrailers(_)) => Reply::RequestTrailers(Default::default()),
+        Some(Part::ResponseTrailers(_)) => Reply::ResponseTrailers(Default::default()),
+    };
+    ProcessingResponse { response: Some(response), ..Default::default() }
+}
+
+impl Script {
+    /// What the authorization service answers.
+    #[must_use]
+    pub fn check<F>(
+        mut self,
+        answer: impl Fn(CheckRequest, usize) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<CheckResponse, Status>> + Send + 'static,
+    {
+        self.check = Arc::new(move |request, n| answer(request, n).boxed());
+        self
+    }
+
+    /// What the rate limit service answers.
+    #[must_use]
+    pub fn limit<F>(
+        mut self,
+        answer: impl Fn(RateLimitRequest, usize) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<RateLimitResponse, Status>> + Send + 'static,
+    {
+        self.limit = Arc::new(move |request, n| answer(request, n).boxed());
+        self
+    }
+
+    /// What the processor answers to each message; an error ends the exchange.
+    #[must_use]
+    pub fn process<F>(
+        mut self,
+        answer: impl Fn(ProcessingRequest, usize) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<ProcessingResponse, Status>> + Send + 'static,
+    {
+        self.process = Arc::new(move |request, n| answer(request, n).boxed());
+        self
+    }
+
+    /// All three answer every call with this status.
+    #[must_use]
+    pub fn failing(status: &Status) -> Self {
+        let (a, b, c) = (status.clone(), status.clone(), status.clone());
+        Self::default()
+            .check(move |_, _| std::future::ready(Err(a.clone())))
+            .limit(move |_, _| std::future::ready(Err(b.clone())))
+            .process(move |_, _| std::future::ready(Err(c.clone())))
+    }
+
+    /// All three never answer.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::default()
+            .check(|_, _| std::future::pending())
+            .limit(|_, _| std::future::pending())
+            .process(|_, _| std::future::pending())
+    }
+}
+
+#[derive(Default)]
+struct Record {
+    asked: Mutex<Vec<Value>>,
+    calls: AtomicUsize,
+    /// Calls that are not over yet.
+    open: AtomicUsize,
+    /// Calls that were dropped before their answer.
+    cancelled: AtomicUsize,
+}
+
+/// The running services. Dropping them ends them, connections included.
+pub struct Services {
+    port: u16,
+    record: Arc<Record>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Services {
+    /// Starts all three on one free port.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn start(script: Script) -> Result<Self> {
+        Self::start_on(0, script).await
+    }
+
+    /// Starts all three on this port.
+    ///
+    /// # Errors
+    /// When it is taken.
+    pub async fn start_on(port: u16, script: Script) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let port = listener.local_addr()?.port();
+        let record = Arc::new(Record::default());
+        let service = Service { script, record: Arc::clone(&record) };
+        let routes = tonic::service::Routes::new(AuthorizationServer::new(service.clone()))
+            .add_service(RateLimitServiceServer::new(service.clone()))
+            .add_service(ExternalProcessorServer::new(service));
+        let server = tokio::spawn(async move {
+            let incoming = TcpListenerStream::new(listener);
+            let _ = tonic::transport::Server::builder()
+                .tcp_nodelay(true)
+                .add_routes(routes)
+                .serve_with_incoming(incoming)
+                .await;
+        });
+        Ok(Self { port, record, server })
+    }
+
+    /// Their port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What they were asked, in order, as JSON.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Value> {
+        self.record.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls, or streams, that are not over yet.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.record.open.load(Ordering::SeqCst)
+    }
+
+    /// Calls that the caller gave up before their answer.
+    #[must_use]
+    pub fn cancelled(&self) -> usize {
+        self.record.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    script: Script,
+    record: Arc<Record>,
+}
+
+/// Counts a call as open, and as cancelled when it is dropped unfinished.
+struct Open {
+    record: Arc<Record>,
+    finished: bool,
+}
+
+impl Open {
+    fn new(record: &Arc<Record>) -> Self {
+        record.open.fetch_add(1, Ordering::SeqCst);
+        Self { record: Arc::clone(record), finished: false }
+    }
+
+    fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.record.open.fetch_sub(1, Ordering::SeqCst);
+        if !self.finished {
+            self.record.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Service {
+    fn note(&self, message: &impl serde::Serialize) -> usize {
+        let json = serde_json::to_value(message).unwrap_or_default();
+        self.record.asked.lock().unwrap_or_else(PoisonError::into_inner).push(json);
+        self.record.calls.fetch_add(1, Ordering::SeqCst)
+    }
+
+    async fn unary<Q: serde::Serialize, A>(
+        &self,
+        request: Q,
+        answer: &Unary<Q, A>,
+    ) -> Result<Response<A>, Status> {
+        let open = Open::new(&self.record);
+        let n = self.note(&request);
+        let answer = answer(request, n).await;
+        open.finish();
+        answer.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl Authorization for Service {
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        self.unary(request.into_inner(), &self.script.check).await
+    }
+}
+
+#[tonic::async_trait]
+impl RateLimitService for Service {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        self.unary(request.into_inner(), &self.script.limit).await
+    }
+}
+
+#[tonic::async_trait]
+impl ExternalProcessor for Service {
+    type ProcessStream =
+        Pin<Box<dyn Stream<Item = Result<ProcessingResponse, Status>> + Send + 'static>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let service = self.clone();
+        let open = Open::new(&self.record);
+        let state = (request.into_inner(), service, open, false);
+        // One message in, one answer out; an error is the last.
+        let answers =
+            futures::stream::unfold(state, |(mut messages, service, open, over)| async move {
+                if over {
+                    open.finish();
+                    return None;
+                }
+                let Some(Ok(message)) = messages.next().await else {
+                    open.finish();
+                    return None;
+                };
+                let n = service.note(&message);
+                let answer = (service.script.process)(message, n).await;
+                let over = answer.is_err();
+                Some((answer, (messages, service, open, over)))
+            });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
