@@ -26,6 +26,7 @@ mod http1;
 pub mod modules;
 pub mod oracle;
 pub mod services;
+pub mod tools;
 pub mod upstream;
 mod wait;
 
