@@ -27,7 +27,9 @@ async fn in_every_version(
             let complaints: Vec<String> = envoy
                 .log()
                 .lines()
-                .filter(|line| line.contains("[warning][dynamic_modules]") || line.contains("[error]"))
+                .filter(|line| {
+                    line.contains("[warning][dynamic_modules]") || line.contains("[error]")
+                })
                 .map(str::to_owned)
                 .collect();
             assert!(complaints.is_empty(), "{version} {form:?}: {complaints:?}");

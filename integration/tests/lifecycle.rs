@@ -1,0 +1,109 @@
+//! Reload, shutdown and validation, with calls pending.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use callout_integration::envoy::Options;
+use callout_integration::prelude::*;
+use callout_integration::tools;
+
+fn patient(kind: Kind) -> Value {
+    match kind {
+        Kind::Authz => json!({"grpc_service": {"timeout": "30s"}}),
+        Kind::RateLimit => json!({"timeout": "30s"}),
+        Kind::ExtProc => json!({"message_timeout": "30s"}),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_leaves_pending_calls_their_answer_and_new_ones_the_new_listener() {
+    for version in Version::ALL {
+        for kind in Kind::ALL {
+            let slow = Script::default()
+                .check(|_, _| async {
+                    tokio::time::sleep(Duration::from_millis(600)).await;
+                    Ok(callout_integration::services::message(json!({"status": {}})))
+                })
+                .limit(|_, _| async {
+                    tokio::time::sleep(Duration::from_millis(600)).await;
+                    Ok(callout_integration::services::message(json!({"overallCode": "OK"})))
+                })
+                .process(|request, _| async move {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    Ok(callout_integration::services::unchanged(&request))
+                });
+            let upstream = Upstream::start(Answer::default()).await.unwrap();
+            let old = Services::start(slow).await.unwrap();
+            let new = Services::start(Script::default()).await.unwrap();
+            let with = |services: &Services| {
+                Bootstrap::new(upstream.port(), vec![kind.module(patient(kind), services.port())])
+            };
+            let options = Options { lds: true, ..Options::default() };
+            let mut envoy = Envoy::start_with(version, &with(&old), options).await.unwrap();
+            let port = envoy.port();
+            let pending = tokio::spawn(async move { Request::get("/old").send(port).await });
+            eventually("the call is pending", || !old.asked().is_empty()).await.unwrap();
+            assert!(envoy.replace_listener(&with(&new)).await.unwrap(), "{version} {kind:?}");
+            assert_eq!(pending.await.unwrap().status, 200, "{version} {kind:?}");
+            assert_eq!(Request::get("/new").send(port).await.status, 200, "{version} {kind:?}");
+            assert!(!new.asked().is_empty(), "{version} {kind:?}");
+            envoy.stat_becomes("live_streams", 0).await.unwrap();
+            let (status, log) = envoy.stop().await.unwrap();
+            assert!(status.success(), "{version} {kind:?}: {status}\n{log}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_with_pending_calls_is_clean() {
+    for version in Version::ALL {
+        for kind in Kind::ALL {
+            let upstream = Upstream::start(Answer::default()).await.unwrap();
+            let services = Services::start(Script::silent()).await.unwrap();
+            let filter = kind.module(patient(kind), services.port());
+            let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+            let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+            let port = envoy.port();
+            let requests: Vec<_> = (0..20)
+                .map(|_| tokio::spawn(async move { Request::get("/").send(port).await }))
+                .collect();
+            eventually("the calls are pending", || services.open() == 20).await.unwrap();
+            let (status, log) = envoy.stop().await.unwrap();
+            assert!(status.success(), "{version} {kind:?}: {status}\n{log}");
+            assert!(!log.contains("panic"), "{version} {kind:?}: {log}");
+            for request in requests {
+                assert!(request.await.unwrap().status != 200);
+            }
+            eventually("the calls are over", || services.open() == 0).await.unwrap();
+            assert!(upstream.seen().is_empty(), "{version} {kind:?}");
+        }
+    }
+}
+
+/// Threads begun and sockets opened, as strace writes them down.
+async fn traced(bootstrap: &Bootstrap, version: Version) -> (usize, usize) {
+    let strace = tools::find("strace", "strace").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let wrapper = ["-f", "-e", "trace=clone,clone3,socket,connect", "-o"];
+    let wrapper = [strace.display().to_string()]
+        .into_iter()
+        .chain(wrapper.map(str::to_owned))
+        .chain([trace.display().to_string()])
+        .collect();
+    let ended = Envoy::validate(version, bootstrap, wrapper).await.unwrap();
+    assert!(ended.status.success(), "{version}: {}", ended.log);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let count = |word: &str| trace.lines().filter(|line| line.contains(word)).count();
+    (count("clone"), count("socket("))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validation_starts_no_thread_and_opens_no_socket() {
+    for version in Version::ALL {
+        let bare = traced(&Bootstrap::new(1, Vec::new()), version).await;
+        let filters = Kind::ALL.map(|kind| kind.module(json!({}), 1)).to_vec();
+        let with = traced(&Bootstrap::new(1, filters), version).await;
+        assert_eq!(with, bare, "{version}: (threads, sockets) with our modules and without");
+    }
+}
