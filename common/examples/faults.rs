@@ -43,6 +43,9 @@ impl HttpStream for Stream {
     fn request_headers(&mut self, cx: &mut Cx<'_, ()>, _: bool) -> Step {
         self.fault = cx.request().get_str("x-fault").unwrap_or_default().to_owned();
         self.at("request_headers");
+        if self.fault == "leak" {
+            std::mem::forget(vec![1_u8; 100]);
+        }
         let fails = self.fault == "task";
         cx.spawn(async move { assert!(!fails, "asked to fail in task") });
         Step::Pause(Hold::Everything)

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -146,12 +146,15 @@ struct Record {
 pub struct Services {
     port: u16,
     record: Arc<Record>,
-    server: JoinHandle<()>,
+    /// Their own, so that their connections end with them.
+    runtime: Option<Runtime>,
 }
 
 impl Drop for Services {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -169,14 +172,16 @@ impl Services {
     /// # Errors
     /// When it is taken.
     pub async fn start_on(port: u16, script: Script) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let listener = runtime.spawn(TcpListener::bind(("127.0.0.1", port))).await??;
         let port = listener.local_addr()?.port();
         let record = Arc::new(Record::default());
         let service = Service { script, record: Arc::clone(&record) };
         let routes = tonic::service::Routes::new(AuthorizationServer::new(service.clone()))
             .add_service(RateLimitServiceServer::new(service.clone()))
             .add_service(ExternalProcessorServer::new(service));
-        let server = tokio::spawn(async move {
+        runtime.spawn(async move {
             let incoming = TcpListenerStream::new(listener);
             let _ = tonic::transport::Server::builder()
                 .tcp_nodelay(true)
@@ -184,7 +189,7 @@ impl Services {
                 .serve_with_incoming(incoming)
                 .await;
         });
-        Ok(Self { port, record, server })
+        Ok(Self { port, record, runtime: Some(runtime) })
     }
 
     /// Their port.

@@ -94,6 +94,7 @@ async fn traced(bootstrap: &Bootstrap, version: Version) -> (usize, usize) {
     let ended = Envoy::validate(version, bootstrap, wrapper).await.unwrap();
     assert!(ended.status.success(), "{version}: {}", ended.log);
     let trace = std::fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("exited with 0"), "strace saw nothing: {trace}");
     let count = |word: &str| trace.lines().filter(|line| line.contains(word)).count();
     (count("clone"), count("socket("))
 }
@@ -105,5 +106,27 @@ async fn validation_starts_no_thread_and_opens_no_socket() {
         let filters = Kind::ALL.map(|kind| kind.module(json!({}), 1)).to_vec();
         let with = traced(&Bootstrap::new(1, filters), version).await;
         assert_eq!(with, bare, "{version}: (threads, sockets) with our modules and without");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serving_starts_threads_of_its_own_that_take_no_signals() {
+    let filter = Kind::Authz.module(json!({}), 1);
+    let bootstrap = Bootstrap::new(1, vec![filter]);
+    let envoy = Envoy::start(Version::LATEST, &bootstrap).await.unwrap();
+    let tasks = format!("/proc/{}/task", envoy.pid().unwrap());
+    let ours: Vec<String> = std::fs::read_dir(tasks)
+        .unwrap()
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+        .filter(|status| status.starts_with("Name:\tcallout-"))
+        .collect();
+    assert_eq!(ours.len(), 2, "{ours:?}");
+    for status in ours {
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+        let blocked = u64::from_str_radix(blocked, 16).unwrap();
+        // SIGINT, SIGHUP and SIGTERM are Envoy's.
+        for signal in [2_u64, 1, 15] {
+            assert!(blocked & (1 << (signal - 1)) != 0, "signal {signal} is not masked");
+        }
     }
 }
