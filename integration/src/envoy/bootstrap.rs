@@ -180,6 +180,8 @@ pub struct Bootstrap {
     pub hcm: Value,
     /// Laid over the listener.
     pub listener: Value,
+    /// Port of a gRPC service that Envoy itself is to know, as the cluster `service`.
+    pub service: Option<u16>,
     upstream: u16,
 }
 
@@ -188,7 +190,7 @@ impl Bootstrap {
     #[must_use]
     pub fn new(port: u16, filters: Vec<Value>) -> Self {
         let routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}})];
-        Self { filters, routes, hcm: json!({}), listener: json!({}), upstream: port }
+        Self { filters, routes, hcm: json!({}), listener: json!({}), service: None, upstream: port }
     }
 
     /// With `typed_per_filter_config` on the first route.
@@ -237,24 +239,14 @@ impl Bootstrap {
     }
 
     fn common(&self) -> Value {
+        let http1 = json!({"http_protocol_options": {"enable_trailers": true}});
+        let mut clusters = vec![cluster("upstream", self.upstream, http1)];
+        if let Some(port) = self.service {
+            clusters.push(cluster("service", port, json!({"http2_protocol_options": {}})));
+        }
         json!({
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
-            "static_resources": {"clusters": [{
-                "name": "upstream",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": format!("{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions"),
-                        "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
-                    },
-                },
-                "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [
-                    {"endpoint": {"address": {"socket_address": {
-                        "address": "127.0.0.1", "port_value": self.upstream,
-                    }}}},
-                ]}]},
-            }]},
+            "static_resources": {"clusters": clusters},
         })
     }
 
@@ -281,4 +273,23 @@ impl Bootstrap {
         listener["@type"] = json!(format!("{TYPE}envoy.config.listener.v3.Listener"));
         json!({"version_info": version.to_string(), "resources": [listener]})
     }
+}
+
+fn cluster(name: &str, port: u16, protocol: Value) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": format!("{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions"),
+                "explicit_http_config": protocol,
+            },
+        },
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"socket_address": {
+                "address": "127.0.0.1", "port_value": port,
+            }}}},
+        ]}]},
+    })
 }

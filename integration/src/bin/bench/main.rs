@@ -1,0 +1,138 @@
+//! `cargo bench-envoy`: our filters beside Envoy's own, in one run: the same Envoy, service, upstream
+//! and load, in turn and in several rounds. Prints medians, and ratios to the built-in filter.
+//! `BENCHMARKS.md` says how to read them.
+#![allow(clippy::print_stdout, reason = "its output is what this program is for")]
+
+mod measure;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use callout_integration::client::Request;
+use callout_integration::envoy::{Bootstrap, Envoy, Kind, Options, Version};
+use callout_integration::services::{Script, Services};
+use callout_integration::tools;
+use measure::{Sample, load, median};
+use serde_json::{Value, json};
+
+/// One Envoy to measure.
+struct Lane {
+    name: String,
+    /// The lane that it is compared with.
+    baseline: Option<String>,
+    envoy: Envoy,
+    samples: Vec<Sample>,
+}
+
+struct Settings {
+    rounds: usize,
+    length: Duration,
+    connections: u32,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let settings = settings()?;
+    let wrk = tools::find("wrk", "wrk")?;
+    let script = Script::default().unrecorded();
+    let services = Services::start(script).await?;
+    let answering = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "ok"}}});
+    let mut upstream = Bootstrap::new(1, Vec::new());
+    upstream.routes = vec![answering];
+    let upstream = quiet(&upstream).await?;
+    let mut lanes = lanes(upstream.port(), services.port()).await?;
+    for lane in &lanes {
+        let response = Request::get("/").send(lane.envoy.port()).await;
+        ensure!(response.status == 200, "{} answers {}", lane.name, response.status);
+    }
+    for round in 1..=settings.rounds {
+        for lane in &mut lanes {
+            let sample = load(&wrk, &lane.envoy, settings.length, settings.connections).await?;
+            println!("round {round}: {:<34} {:>8.0} requests/s", lane.name, sample.rate);
+            lane.samples.push(sample);
+        }
+    }
+    println!("\n{}", report(&lanes)?);
+    Ok(())
+}
+
+fn settings() -> Result<Settings> {
+    let mut settings = Settings { rounds: 5, length: Duration::from_secs(3), connections: 64 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value =
+            arguments.next().context("usage: [--rounds N] [--seconds N] [--connections N]")?;
+        match name.as_str() {
+            "--rounds" => settings.rounds = value.parse()?,
+            "--seconds" => settings.length = Duration::from_secs(value.parse()?),
+            "--connections" => settings.connections = value.parse()?,
+            _ => anyhow::bail!("unknown option {name}"),
+        }
+    }
+    ensure!(settings.rounds > 0, "at least one round is needed");
+    Ok(settings)
+}
+
+async fn quiet(bootstrap: &Bootstrap) -> Result<Envoy> {
+    let options = Options { log_level: "warn", ..Options::default() };
+    Envoy::start_with(Version::LATEST, bootstrap, options).await
+}
+
+async fn lanes(upstream: u16, service: u16) -> Result<Vec<Lane>> {
+    let mut lanes = Vec::new();
+    let mut add = async |name: &str, baseline: Option<&str>, filters: Vec<Value>| {
+        let mut bootstrap = Bootstrap::new(upstream, filters);
+        bootstrap.service = Some(service);
+        // Nobody reads it, and it would be most of the disk's work.
+        bootstrap.hcm = json!({"access_log": null});
+        let envoy = quiet(&bootstrap).await?;
+        let (name, baseline) = (name.to_owned(), baseline.map(str::to_owned));
+        lanes.push(Lane { name, baseline, envoy, samples: Vec::new() });
+        Ok::<(), anyhow::Error>(())
+    };
+    add("no filter", None, Vec::new()).await?;
+    for kind in Kind::ALL {
+        let builtin = format!("built-in {}", kind.name());
+        let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
+        let cluster = match kind {
+            Kind::RateLimit => json!({"rate_limit_service": {"grpc_service": cluster}}),
+            Kind::Authz | Kind::ExtProc => json!({"grpc_service": cluster}),
+        };
+        add(&builtin, None, vec![kind.builtin(cluster, service)]).await?;
+        let google = format!("{builtin}, google_grpc");
+        add(&google, Some(&builtin), vec![kind.builtin(json!({}), service)]).await?;
+        let ours = format!("callout {}", kind.name());
+        add(&ours, Some(&builtin), vec![kind.module(json!({}), service)]).await?;
+    }
+    Ok(lanes)
+}
+
+/// Medians of all rounds as a Markdown table.
+fn report(lanes: &[Lane]) -> Result<String> {
+    let of = |lane: &Lane, value: fn(&Sample) -> f64| {
+        median(lane.samples.iter().map(value).collect()).context("no samples")
+    };
+    let mut table = String::from(
+        "| | requests/s | p50 ms | p99 ms | Envoy CPU µs/request | memory MB | rate of built-in | CPU of built-in |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for lane in lanes {
+        let (rate, cpu) = (of(lane, |s| s.rate)?, of(lane, |s| s.cpu_us)?);
+        let baseline = lanes.iter().find(|other| Some(&other.name) == lane.baseline.as_ref());
+        let ratios = match baseline {
+            Some(other) => format!(
+                "{:.2} | {:.2}",
+                rate / of(other, |s| s.rate)?,
+                cpu / of(other, |s| s.cpu_us)?
+            ),
+            None => " | ".to_owned(),
+        };
+        table += &format!(
+            "| {} | {rate:.0} | {:.1} | {:.1} | {cpu:.0} | {:.0} | {ratios} |\n",
+            lane.name,
+            of(lane, |s| s.p50_ms)?,
+            of(lane, |s| s.p99_ms)?,
+            of(lane, |s| s.memory_mb)?,
+        );
+    }
+    Ok(table)
+}
