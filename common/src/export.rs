@@ -100,11 +100,7 @@ fn configure<F: Filter>(
     host: &mut dyn ConfigHost,
 ) -> Result<Arc<dyn AnyFilter>, ConfigError> {
     let mut setup = Setup::new(host, name);
-    let stats = RunnerStats {
-        live_streams: setup.gauge("live_streams")?,
-        panics: setup.counter("panics")?,
-        lost: setup.counter("lost")?,
-    };
+    let stats = RunnerStats::define(&mut setup)?;
     let filter = F::configure(RawConfig::new(bytes), &mut setup)?;
     if !setup.validating() {
         runtime::start().map_err(|error| ConfigError::whole(error.to_string()))?;

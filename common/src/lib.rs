@@ -29,6 +29,8 @@ pub mod runtime;
 pub mod stats;
 mod stream;
 pub mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod text;
 pub mod work;
 

@@ -30,6 +30,10 @@ pub fn start() -> Result<(), NoRuntime> {
 pub(crate) fn spawn(
     work: impl Future<Output = ()> + Send + 'static,
 ) -> Result<AbortHandle, NoRuntime> {
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(runtime) = here() {
+        return Ok(runtime.spawn(work).abort_handle());
+    }
     get().map(|runtime| runtime.spawn(work).abort_handle())
 }
 
@@ -56,4 +60,28 @@ fn mask_signals() {
     if let Err(error) = nix::sys::signal::SigSet::all().thread_block() {
         tracing::warn!(%error, "signals could not be masked on a callout thread");
     }
+}
+
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static HERE: std::cell::RefCell<Option<tokio::runtime::Handle>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(any(test, feature = "testing"))]
+fn here() -> Option<tokio::runtime::Handle> {
+    HERE.with_borrow(Clone::clone)
+}
+
+/// Runs the work that this thread starts on a runtime of a test's own, until the guard goes.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn use_here(runtime: &tokio::runtime::Handle) -> impl Drop + use<> {
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            HERE.set(None);
+        }
+    }
+    HERE.set(Some(runtime.clone()));
+    Guard
 }

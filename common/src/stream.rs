@@ -6,12 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::config::ConfigError;
 use crate::cx::{Cx, Work};
 use crate::decision::{Direction, Hold, Resume, Step};
 use crate::filter::{Filter, HttpStream};
 use crate::host::Host;
 use crate::reply::Reply;
-use crate::stats::{Counter, Gauge};
+use crate::stats::{Counter, Gauge, Setup};
 use crate::work::{Lost, Mail};
 
 /// What a headers hook tells Envoy; the numbers are the ABI's.
@@ -58,6 +59,16 @@ pub(crate) struct RunnerStats {
     pub(crate) live_streams: Gauge,
     pub(crate) panics: Counter,
     pub(crate) lost: Counter,
+}
+
+impl RunnerStats {
+    pub(crate) fn define(setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            live_streams: setup.gauge("live_streams")?,
+            panics: setup.counter("panics")?,
+            lost: setup.counter("lost")?,
+        })
+    }
 }
 
 /// How far the stream has come, as far as holds and ends go.
@@ -391,3 +402,6 @@ fn forget(payload: Box<dyn Any + Send>) {
         std::mem::forget(again);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@
 
 use std::collections::VecDeque;
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::sync::{Arc, Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::host::Scheduler;
@@ -183,5 +183,101 @@ impl<E> Drop for LostGuard<E> {
         if let Some(outbox) = self.outbox.take() {
             let _ = outbox.push(Mail::Lost(Lost::Dropped));
         }
+    }
+}
+
+/// Every interleaving of the hand-over: `cargo test-loom`.
+#[cfg(all(test, feature = "loom"))]
+mod model {
+    use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use loom::thread;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Watched {
+        commits: Arc<AtomicUsize>,
+        latest: Arc<AtomicUsize>,
+        ended: Arc<AtomicBool>,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            Self {
+                commits: Arc::new(AtomicUsize::new(0)),
+                latest: Arc::new(AtomicUsize::new(0)),
+                ended: Arc::new(AtomicBool::new(false)),
+            }
+        }
+    }
+
+    impl Scheduler for Watched {
+        fn commit(&self, event: u64) {
+            assert!(!self.ended.load(Ordering::SeqCst), "a commit after the close");
+            self.commits.fetch_add(1, Ordering::SeqCst);
+            self.latest.store(usize::try_from(event).unwrap(), Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn no_commit_comes_after_the_close() {
+        loom::model(|| {
+            let watched = Watched::new();
+            let mailbox = Mailbox::new(Box::new(watched.clone()));
+            let senders: Vec<_> = (0..2)
+                .map(|n| {
+                    let outbox = mailbox.outbox();
+                    thread::spawn(move || outbox.send(n))
+                })
+                .collect();
+            mailbox.close();
+            watched.ended.store(true, Ordering::SeqCst);
+            for sender in senders {
+                let _ = sender.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn every_event_is_drained_once_and_by_few_commits() {
+        loom::model(|| {
+            let watched = Watched::new();
+            let mailbox = Mailbox::new(Box::new(watched.clone()));
+            let senders: Vec<_> = (0..2)
+                .map(|n| {
+                    let outbox = mailbox.outbox();
+                    thread::spawn(move || outbox.send(n).unwrap())
+                })
+                .collect();
+            // Envoy may fire between the two, or after both.
+            let fire = || {
+                let latest = watched.latest.load(Ordering::SeqCst);
+                mailbox.drain(u64::try_from(latest).unwrap()).len()
+            };
+            let early = fire();
+            for sender in senders {
+                sender.join().unwrap();
+            }
+            let late = fire();
+            assert_eq!(early + late, 2, "{early} and {late}");
+            // A commit that was fired already announces nothing.
+            assert_eq!(fire(), 0);
+            assert!(watched.commits.load(Ordering::SeqCst) <= 2);
+        });
+    }
+
+    #[test]
+    fn lost_work_is_told_unless_the_stream_ended() {
+        loom::model(|| {
+            let watched = Watched::new();
+            let mailbox = Mailbox::<()>::new(Box::new(watched.clone()));
+            let guard = LostGuard::new(mailbox.outbox());
+            let worker = thread::spawn(move || drop(guard));
+            let early = mailbox.drain(1).len();
+            worker.join().unwrap();
+            let late = mailbox.drain(1);
+            assert_eq!(early + late.len(), 1);
+            mailbox.close();
+        });
     }
 }

@@ -1,0 +1,152 @@
+//! [`Bench`]: one stream of a filter, driven without Envoy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::FakeHost;
+use crate::config::{ConfigError, RawConfig};
+use crate::decision::Direction;
+use crate::export::RouteConfig;
+use crate::filter::Filter;
+use crate::host::{Body, Map};
+use crate::runtime;
+use crate::stats::Setup;
+use crate::stream::{AnyStream, BodyStatus, HeadersStatus, Runner, RunnerStats, TrailersStatus};
+
+/// The longest that [`Bench::fire`] waits, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Whether a hook let its piece pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// It passes.
+    Yes,
+    /// It is held, or was answered.
+    No,
+}
+
+impl Passed {
+    const fn when(passes: bool) -> Self {
+        if passes { Self::Yes } else { Self::No }
+    }
+}
+
+/// One stream of a filter. Work off the worker runs inside [`Bench::fire`], in virtual time: what
+/// sleeps is woken at once when nothing else is left to do.
+pub struct Bench<F: Filter> {
+    /// Envoy's side.
+    pub host: FakeHost,
+    runner: Runner<F>,
+    runtime: Runtime,
+}
+
+impl<F: Filter> std::fmt::Debug for Bench<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl<F: Filter> Bench<F> {
+    /// A stream of the filter that `config` makes.
+    ///
+    /// # Errors
+    /// What the filter refuses.
+    pub fn new(name: &str, config: &str) -> Result<Self, ConfigError> {
+        let mut host = FakeHost::default();
+        let mut setup = Setup::new(&mut host.metrics, name);
+        let stats = RunnerStats::define(&mut setup)?;
+        let filter = F::configure(RawConfig::new(config.as_bytes()), &mut setup)?;
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .map_err(|error| ConfigError::whole(error.to_string()))?;
+        Ok(Self { host, runner: Runner::new(Arc::new(filter), stats), runtime })
+    }
+
+    /// Puts the stream on a route with this configuration.
+    ///
+    /// # Errors
+    /// What the filter refuses.
+    pub fn on_route(mut self, config: &str) -> Result<Self, ConfigError> {
+        let route = F::route(RawConfig::new(config.as_bytes()))?;
+        self.host.route = Some(RouteConfig::new(route));
+        Ok(self)
+    }
+
+    /// Puts the stream on a route with something that is no configuration of this filter.
+    #[must_use]
+    pub fn on_foreign_route(mut self) -> Self {
+        self.host.route = Some(RouteConfig::new("somebody else's"));
+        self
+    }
+
+    /// Sends headers; `end` when nothing follows.
+    pub fn headers(&mut self, direction: Direction, lines: &[(&str, &str)], end: bool) -> Passed {
+        let map = match direction {
+            Direction::Request => Map::Request,
+            Direction::Response => Map::Response,
+        };
+        self.host.set_map(map, lines);
+        let _guard = runtime::use_here(self.runtime.handle());
+        let status = self.runner.headers(&mut self.host, direction, end);
+        Passed::when(status == HeadersStatus::Continue)
+    }
+
+    /// Sends a piece of a body; `end` with the last.
+    pub fn body(&mut self, direction: Direction, piece: &[u8], end: bool) -> Passed {
+        self.host.bodies.insert(Body::received(direction), piece.to_vec());
+        let _guard = runtime::use_here(self.runtime.handle());
+        let status = self.runner.body(&mut self.host, direction, end);
+        let piece = self.host.bodies.remove(&Body::received(direction)).unwrap_or_default();
+        if matches!(
+            status,
+            BodyStatus::StopIterationAndBuffer | BodyStatus::StopIterationAndWatermark
+        ) {
+            self.host.bodies.entry(Body::buffered(direction)).or_default().extend(piece);
+        }
+        Passed::when(status == BodyStatus::Continue)
+    }
+
+    /// Sends trailers.
+    pub fn trailers(&mut self, direction: Direction, lines: &[(&str, &str)]) -> Passed {
+        let map = match direction {
+            Direction::Request => Map::RequestTrailers,
+            Direction::Response => Map::ResponseTrailers,
+        };
+        self.host.set_map(map, lines);
+        let _guard = runtime::use_here(self.runtime.handle());
+        let status = self.runner.trailers(&mut self.host, direction);
+        Passed::when(status == TrailersStatus::Continue)
+    }
+
+    /// Lets work off the worker run until it commits an event, and fires that. `false` when nothing
+    /// is committed for an hour of virtual time.
+    pub fn fire(&mut self) -> bool {
+        let committed = self.host.committed.clone();
+        let event = self.runtime.block_on(async {
+            let next = async {
+                loop {
+                    if let Some(event) = committed.take() {
+                        return event;
+                    }
+                    committed.notify.notified().await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, next).await.ok()
+        });
+        let Some(event) = event else { return false };
+        let _guard = runtime::use_here(self.runtime.handle());
+        self.runner.scheduled(&mut self.host, event);
+        true
+    }
+
+    /// Ends the stream.
+    pub fn complete(&mut self) {
+        let _guard = runtime::use_here(self.runtime.handle());
+        self.runner.complete(&mut self.host);
+        self.runner.destroy();
+    }
+}

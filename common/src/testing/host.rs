@@ -1,0 +1,287 @@
+//! [`FakeHost`]: what Envoy knows of one stream, as plain data.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::attributes::Attribute;
+use crate::decision::Direction;
+use crate::export::RouteConfig;
+use crate::host::{
+    Body, ConfigHost, Header, Host, Level, Map, MetadataSource, MetadataValue, MetricId,
+    MetricKind, MetricOp, Scheduler,
+};
+use crate::reply::Reply;
+
+/// Envoy's side of a stream, with real state. Everything may be set before a hook and read after.
+#[derive(Debug, Default)]
+pub struct FakeHost {
+    /// The header maps that exist, names in lower case.
+    pub maps: HashMap<Map, Vec<(String, Vec<u8>)>>,
+    /// The bodies.
+    pub bodies: HashMap<Body, Vec<u8>>,
+    /// Textual attributes.
+    pub texts: HashMap<Attribute, Vec<u8>>,
+    /// Numeric attributes.
+    pub numbers: HashMap<Attribute, u64>,
+    /// Flat metadata by source, namespace and key.
+    pub metadata: HashMap<(MetadataSource, String, String), MetadataValue>,
+    /// The filter state.
+    pub filter_state: HashMap<String, Vec<u8>>,
+    /// The route's upstream cluster.
+    pub cluster: Option<String>,
+    /// Replies that were sent.
+    pub replies: Vec<Reply>,
+    /// Directions that were let go on.
+    pub resumed: Vec<Direction>,
+    /// Resets, with their details.
+    pub resets: Vec<String>,
+    /// How often the route cache was cleared.
+    pub route_cache_cleared: usize,
+    pub(super) route: Option<RouteConfig>,
+    pub(super) metrics: Metrics,
+    pub(super) committed: Committed,
+}
+
+/// Metrics by their names; labels follow the name after commas.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    names: Vec<String>,
+    pub(super) values: HashMap<String, u64>,
+}
+
+impl ConfigHost for Metrics {
+    fn define_metric(&mut self, _: MetricKind, name: &str, _: &[&str]) -> Option<MetricId> {
+        self.names.push(name.to_owned());
+        Some(MetricId(self.names.len() - 1))
+    }
+
+    fn validating(&self) -> bool {
+        // Nothing that is to be started: the bench brings its own runtime.
+        true
+    }
+}
+
+/// The commits that Envoy has not fired yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Committed {
+    events: Arc<Mutex<VecDeque<u64>>>,
+    pub(super) notify: Arc<Notify>,
+}
+
+impl Committed {
+    pub(super) fn take(&self) -> Option<u64> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+impl Scheduler for Committed {
+    fn commit(&self, event: u64) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.notify.notify_one();
+    }
+}
+
+impl FakeHost {
+    /// A metric's value by the end of its name (with `,label` where it has one); 0 when it never
+    /// changed.
+    #[must_use]
+    pub fn metric_value(&self, name: &str) -> u64 {
+        let ends = |key: &str| key == name || key.ends_with(&format!(".{name}"));
+        self.metrics.values.iter().find(|(key, _)| ends(key)).map_or(0, |(_, value)| *value)
+    }
+
+    /// The first value of a header as text.
+    #[must_use]
+    pub fn text(&self, map: Map, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.header(map, name, 0)?).ok()
+    }
+
+    /// Sets a whole map from text.
+    pub fn set_map(&mut self, map: Map, lines: &[(&str, &str)]) {
+        let line = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());
+        self.maps.insert(map, lines.iter().map(line).collect());
+    }
+
+    fn lines(&self, map: Map) -> &[(String, Vec<u8>)] {
+        self.maps.get(&map).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Host for FakeHost {
+    fn headers(&self, map: Map) -> Vec<Header<'_>> {
+        self.lines(map)
+            .iter()
+            .map(|(name, value)| Header { name: name.as_bytes(), value })
+            .collect()
+    }
+
+    fn header(&self, map: Map, name: &str, index: usize) -> Option<&[u8]> {
+        let mut lines = self.lines(map).iter().filter(|(key, _)| key == name);
+        lines.nth(index).map(|(_, value)| value.as_slice())
+    }
+
+    fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {
+        let Some(lines) = self.maps.get_mut(&map) else { return false };
+        lines.retain(|(key, _)| key != name);
+        // As the ABI, which can't hold an empty value.
+        if !value.is_empty() {
+            lines.push((name.to_owned(), value.to_vec()));
+        }
+        true
+    }
+
+    fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {
+        match self.maps.get_mut(&map) {
+            Some(lines) if !value.is_empty() => {
+                lines.push((name.to_owned(), value.to_vec()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn remove_header(&mut self, map: Map, name: &str) -> bool {
+        let Some(lines) = self.maps.get_mut(&map) else { return false };
+        lines.retain(|(key, _)| key != name);
+        true
+    }
+
+    fn body_len(&self, body: Body) -> usize {
+        self.bodies.get(&body).map_or(0, Vec::len)
+    }
+
+    fn body(&self, body: Body) -> Vec<&[u8]> {
+        self.bodies.get(&body).map(Vec::as_slice).into_iter().collect()
+    }
+
+    fn append_body(&mut self, body: Body, bytes: &[u8]) -> bool {
+        self.bodies.entry(body).or_default().extend_from_slice(bytes);
+        true
+    }
+
+    fn drain_body(&mut self, body: Body, count: usize) -> bool {
+        let Some(bytes) = self.bodies.get_mut(&body) else { return false };
+        bytes.drain(..count.min(bytes.len()));
+        true
+    }
+
+    fn received_is_buffered(&self, _: Direction) -> bool {
+        false
+    }
+
+    fn buffer_limit(&self) -> u64 {
+        1 << 20
+    }
+
+    fn set_buffer_limit(&mut self, _: u64) {}
+
+    fn attribute_str(&self, attribute: Attribute) -> Option<&[u8]> {
+        self.texts.get(&attribute).map(Vec::as_slice)
+    }
+
+    fn attribute_int(&self, attribute: Attribute) -> Option<u64> {
+        self.numbers.get(&attribute).copied()
+    }
+
+    fn attribute_bool(&self, _: Attribute) -> Option<bool> {
+        None
+    }
+
+    fn cluster_name(&self) -> Option<&[u8]> {
+        self.cluster.as_ref().map(String::as_bytes)
+    }
+
+    fn worker_index(&self) -> u32 {
+        0
+    }
+
+    fn metadata(
+        &self,
+        source: MetadataSource,
+        namespace: &str,
+        key: &str,
+    ) -> Option<MetadataValue> {
+        self.metadata.get(&(source, namespace.to_owned(), key.to_owned())).cloned()
+    }
+
+    fn metadata_keys(&self, source: MetadataSource, namespace: &str) -> Vec<Vec<u8>> {
+        let here =
+            |(from, ns, _): &&(MetadataSource, String, String)| *from == source && ns == namespace;
+        self.metadata.keys().filter(here).map(|(_, _, key)| key.clone().into_bytes()).collect()
+    }
+
+    fn set_metadata(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool {
+        let key = (MetadataSource::Dynamic, namespace.to_owned(), key.to_owned());
+        self.metadata.insert(key, value.clone());
+        true
+    }
+
+    fn merge_metadata(&mut self, _: &str, _: &[u8]) -> bool {
+        // As before Envoy 1.40, so that values come one by one.
+        false
+    }
+
+    fn set_typed_metadata(&mut self, _: &str, _: &[u8]) -> bool {
+        false
+    }
+
+    fn typed_metadata(&self, _: MetadataSource, _: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+        None
+    }
+
+    fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
+        self.filter_state.get(key).cloned()
+    }
+
+    fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool {
+        self.filter_state.insert(key.to_owned(), value.to_vec());
+        true
+    }
+
+    fn metric(&mut self, id: MetricId, labels: &[&str], op: MetricOp) {
+        let Some(name) = self.metrics.names.get(id.0) else { return };
+        let mut name = name.clone();
+        for label in labels {
+            name.push(',');
+            name.push_str(label);
+        }
+        let value = self.metrics.values.entry(name).or_default();
+        match op {
+            MetricOp::Count(by) | MetricOp::Raise(by) => *value += by,
+            MetricOp::Lower(by) => *value = value.saturating_sub(by),
+            MetricOp::Record(recorded) => *value = recorded,
+        }
+    }
+
+    fn log_enabled(&self, _: Level) -> bool {
+        true
+    }
+
+    fn clear_route_cache(&mut self) {
+        self.route_cache_cleared += 1;
+    }
+
+    fn tag_span(&mut self, _: &str, _: &str) {}
+
+    fn route_config(&self) -> Option<RouteConfig> {
+        self.route.clone()
+    }
+
+    fn scheduler(&mut self) -> Box<dyn Scheduler> {
+        Box::new(self.committed.clone())
+    }
+
+    fn send_reply(&mut self, reply: &Reply) {
+        self.replies.push(reply.clone());
+    }
+
+    fn resume(&mut self, direction: Direction) {
+        self.resumed.push(direction);
+    }
+
+    fn reset(&mut self, details: &str) {
+        self.resets.push(details.to_owned());
+    }
+}

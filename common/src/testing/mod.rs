@@ -1,0 +1,8 @@
+//! Test doubles for authors of filters (feature `testing`): a host with real state, and a bench
+//! that drives a filter without Envoy, in virtual time.
+
+mod bench;
+mod host;
+
+pub use bench::{Bench, Passed};
+pub use host::FakeHost;
