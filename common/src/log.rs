@@ -75,7 +75,7 @@ impl Visit for Line {
     }
 }
 
-/// `text` as one line of printable characters, cut at [`MAX_LINE`] bytes. Text of others in it can
+/// `text` as one line of printable characters, cut at 2000 bytes. Text of others in it can
 /// then not forge a line of its own.
 #[must_use]
 pub fn escape(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! The hand-over from other threads to a stream: a mailbox on the worker, outboxes elsewhere.
 //!
 //! The mailbox owns the stream's scheduler. Pushing and committing, and closing, happen under one
-//! lock: once [`Mailbox::close`] has returned, no other thread calls Envoy for this stream. At most
+//! lock: once `Mailbox::close` has returned, no other thread calls Envoy for this stream. At most
 //! one commit is outstanding; its number is the generation, by which a late or doubled event is
 //! recognised.
 

@@ -1,6 +1,6 @@
 //! Envoy's dynamic-module ABI. `unsafe` lives in this module only.
 //!
-//! [`hooks`] is what Envoy calls, [`table`] what it offers to be called; [`host`] and its
+//! `hooks` is what Envoy calls, `table` what it offers to be called; `host` and its
 //! neighbours turn the one into the traits of [`crate::host`].
 #![allow(unsafe_code, reason = "this is the seam to a C ABI")]
 

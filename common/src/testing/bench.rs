@@ -66,6 +66,12 @@ impl<F: Filter> Bench<F> {
         Ok(Self { host, runner: Runner::new(Arc::new(filter), stats), runtime })
     }
 
+    /// The names of the metrics that the filter defined, in order.
+    #[must_use]
+    pub fn metric_names(&self) -> &[String] {
+        self.host.metrics.names()
+    }
+
     /// Puts the stream on a route with this configuration.
     ///
     /// # Errors

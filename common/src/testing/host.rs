@@ -51,6 +51,12 @@ pub(super) struct Metrics {
     pub(super) values: HashMap<String, u64>,
 }
 
+impl Metrics {
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
 impl ConfigHost for Metrics {
     fn define_metric(&mut self, _: MetricKind, name: &str, _: &[&str]) -> Option<MetricId> {
         self.names.push(name.to_owned());

@@ -99,8 +99,9 @@ impl Envoy {
         } else {
             bootstrap.whole(&path("access.log"))
         };
-        write(&dir.path().join("envoy.json"), &config)?;
-        let mut command = command(version, dir.path(), &options)?;
+        let file = dir.path().join("envoy.json");
+        write(&file, &config)?;
+        let mut command = command(version, dir.path(), &file, &options)?;
         command
             .args(["--admin-address-path", &path("admin")])
             .args(["--concurrency", &options.concurrency.to_string()])
@@ -148,13 +149,19 @@ impl Envoy {
     ) -> Result<Refused> {
         let dir = tempfile::tempdir()?;
         let log = dir.path().join("access.log").display().to_string();
-        write(&dir.path().join("envoy.json"), &bootstrap.whole(&log))?;
+        let config = dir.path().join("envoy.json");
+        write(&config, &bootstrap.whole(&log))?;
         let options = Options { wrapper, ..Options::default() };
-        let mut child =
-            command(version, dir.path(), &options)?.args(["--mode", "validate"]).spawn()?;
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
-        let log = fs::read_to_string(dir.path().join("envoy.log"))?;
-        Ok(Refused { status, log })
+        validate(version, dir.path(), &config, &options).await
+    }
+
+    /// Runs Envoy with `--mode validate` on a configuration file; its exit status and log.
+    ///
+    /// # Errors
+    /// When it can't be run.
+    pub async fn validate_file(version: Version, config: &Path) -> Result<Refused> {
+        let dir = tempfile::tempdir()?;
+        validate(version, dir.path(), config, &Options::default()).await
     }
 
     /// The port that serves.
@@ -279,8 +286,20 @@ fn write(path: &Path, value: &Value) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Envoy with its configuration and its log in `dir`.
-fn command(version: Version, dir: &Path, options: &Options) -> Result<Command> {
+async fn validate(
+    version: Version,
+    dir: &Path,
+    config: &Path,
+    options: &Options,
+) -> Result<Refused> {
+    let mut child = command(version, dir, config, options)?.args(["--mode", "validate"]).spawn()?;
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
+    let log = fs::read_to_string(dir.join("envoy.log"))?;
+    Ok(Refused { status, log })
+}
+
+/// Envoy with its log in `dir`.
+fn command(version: Version, dir: &Path, config: &Path, options: &Options) -> Result<Command> {
     let binary = version.binary()?;
     let log = File::create(dir.join("envoy.log"))?;
     let modules = match &options.modules {
@@ -292,7 +311,7 @@ fn command(version: Version, dir: &Path, options: &Options) -> Result<Command> {
     command
         .args(words)
         .arg("-c")
-        .arg(dir.join("envoy.json"))
+        .arg(config)
         .args(["-l", options.log_level, "--use-dynamic-base-id"])
         .env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", modules)
         .stdin(Stdio::null())
