@@ -11,6 +11,9 @@ pub enum Step {
     Continue,
     /// Hold this direction until [`Resume`] or [`Step::Release`].
     Pause(Hold),
+    /// Let what the direction was held with go on, and hold the piece at hand. Only from a body hook
+    /// that is not the last: the end of the body would go at once.
+    Flush(Hold),
     /// End the hold of this direction from inside a later hook and let everything go on.
     Release,
     /// Answer the request here. Ends the stream for this filter.

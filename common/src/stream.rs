@@ -235,6 +235,17 @@ impl<F: Filter> Runner<F> {
         match step {
             Step::Continue => {}
             Step::Pause(hold) => self.update(|flow| flow.hold(direction, Some(hold))),
+            Step::Flush(hold) => {
+                if self.flow.get().held(direction).is_some() {
+                    self.update(|flow| flow.left(direction));
+                    host.resume(direction);
+                    // Letting data go on may have ended the stream.
+                    if self.flow.get().ended {
+                        return Some(hold);
+                    }
+                }
+                self.update(|flow| flow.hold(direction, Some(hold)));
+            }
             Step::Release => self.update(|flow| flow.hold(direction, None)),
             Step::Reply(reply) => {
                 self.reply(host, &reply);

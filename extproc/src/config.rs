@@ -298,7 +298,7 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         assert_eq!(refused(r#", "observability_mode": true"#), "observability_mode");
         assert_eq!(
-            refused(r#", "processing_mode": {"request_body_mode": "STREAMED"}"#),
+            refused(r#", "processing_mode": {"request_body_mode": "GRPC"}"#),
             "processing_mode.request_body_mode"
         );
         assert_eq!(refused(r#", "message_timeout": "3601s""#), "message_timeout");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use callout_common::Direction;
 use callout_common::host::Header;
 use callout_common::matching::HeaderChoice;
@@ -43,8 +44,8 @@ pub(crate) fn of_headers(direction: Direction, headers: HeaderMap, end: bool) ->
     }
 }
 
-pub(crate) fn of_body(direction: Direction, body: Vec<u8>, end: bool) -> Request {
-    let body = proto::HttpBody { body, end_of_stream: end, ..Default::default() };
+pub(crate) fn of_body(direction: Direction, body: Bytes, end: bool) -> Request {
+    let body = proto::HttpBody { body: body.into(), end_of_stream: end, ..Default::default() };
     match direction {
         Direction::Request => Request::RequestBody(body),
         Direction::Response => Request::ResponseBody(body),
@@ -83,6 +84,8 @@ fn body_mode(mode: BodyMode) -> i32 {
     i32::from(match mode {
         BodyMode::None => BodySendMode::None,
         BodyMode::Buffered => BodySendMode::Buffered,
+        BodyMode::Partial => BodySendMode::BufferedPartial,
+        BodyMode::Streamed => BodySendMode::Streamed,
     })
 }
 

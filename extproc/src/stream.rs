@@ -1,8 +1,10 @@
 //! One exchange: feeds hooks and answers to the machine, and carries its actions out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use callout_common::grpc::{Failure, Service};
 use callout_common::host::{Body, MetadataSource};
 use callout_common::{Cx, Direction, HttpStream, Map, Reply, Resume, Step};
@@ -15,7 +17,7 @@ use crate::ExtProc;
 use crate::attributes::Attributes;
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
 use crate::immediate;
-use crate::machine::{Action, Machine, Stance, Target, What};
+use crate::machine::{Action, Data, LengthRule, Machine, Stance, Target, What};
 use crate::message;
 use crate::mutate::{self, Kind as Message_, Length, Op};
 use crate::session::Session;
@@ -26,6 +28,7 @@ pub enum Event {
     Answer(Box<ProcessingResponse>),
     Closed(Result<(), Failure>),
     Deadline { direction: Direction, number: u64 },
+    Nudge(Direction),
 }
 
 type Context<'a> = Cx<'a, Event>;
@@ -40,6 +43,8 @@ pub struct Stream {
     /// A message went to the processor.
     opened: bool,
     attributes_sent: [bool; 2],
+    /// Bytes of the body in the latest message, of the request and of the response.
+    shown: [usize; 2],
     /// When the request began, since 1970.
     began: Duration,
 }
@@ -67,6 +72,7 @@ impl Stream {
             session: None,
             opened: false,
             attributes_sent: [false; 2],
+            shown: [0; 2],
             began: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
         }
     }
@@ -107,12 +113,24 @@ impl Stream {
         }
         match stance {
             Stance::Hold(hold) => Step::Pause(hold),
+            Stance::Flush(hold) => Step::Flush(hold),
             Stance::Pass => Step::Continue,
             Stance::Swallow => {
                 cx.drain_body(Body::received(direction));
                 Step::Continue
             }
         }
+    }
+
+    fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
+        let data = Data {
+            end,
+            total: cx.body_so_far(direction),
+            limit: usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX),
+            bytes: || whole(cx, direction),
+        };
+        let taken = self.machine.data(direction, data);
+        self.hook(cx, direction, taken)
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Resume {
@@ -129,11 +147,18 @@ impl Stream {
     /// Carries actions out in order. One that can't be ends the exchange.
     fn carry_out(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut queue = actions.into_iter();
-        while let Some(action) = queue.next() {
-            if let Err(details) = self.act(cx, action, &mut outcome) {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            if let Action::TakeParked(direction) = action {
+                let bytes = whole(cx, direction);
+                cx.drain_body(Body::buffered(direction));
+                // What comes of it comes before the rest.
+                for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
+                    queue.push_front(action);
+                }
+            } else if let Err(details) = self.act(cx, action, &mut outcome) {
                 outcome = Outcome::default();
-                queue = self.machine.rejected(details).into_iter();
+                queue = self.machine.rejected(details).into();
             }
         }
         outcome
@@ -162,9 +187,31 @@ impl Stream {
             }
             Action::ReplaceBody(direction, bytes) => {
                 let body = Body::buffered(direction);
+                let rest = cx.body(body).split_off(self.shown(direction).min(cx.body_len(body)));
                 cx.drain_body(body);
                 cx.append_body(body, &bytes);
+                cx.append_body(body, &rest);
             }
+            Action::TakeBody(direction) => {
+                cx.drain_body(Body::buffered(direction));
+                cx.drain_body(Body::received(direction));
+            }
+            Action::AppendBody(direction, bytes) => {
+                cx.append_body(Body::buffered(direction), &bytes);
+            }
+            Action::PrependBody(direction, bytes) => {
+                let body = Body::buffered(direction);
+                let rest = cx.body(body);
+                cx.drain_body(body);
+                cx.append_body(body, &bytes);
+                cx.append_body(body, &rest);
+            }
+            Action::Nudge(direction) => {
+                // A stream that has ended needs none.
+                let _ = cx.outbox().send(Event::Nudge(direction));
+            }
+            // Carried out by the caller, because of what follows from it.
+            Action::TakeParked(_) => {}
             Action::CheckLength(direction) => {
                 let length = cx.headers(headers_of(direction)).get_str("content-length");
                 let body = cx.body_len(Body::buffered(direction));
@@ -206,12 +253,11 @@ impl Stream {
                 message::of_trailers(direction, message::headers(&lines, forward))
             }
             What::Body { end } => {
-                let mut body = cx.body(Body::buffered(direction));
-                if !cx.received_is_buffered(direction) {
-                    body.extend(cx.body(Body::received(direction)));
-                }
+                let body = whole(cx, direction);
+                *self.shown_mut(direction) = body.len();
                 message::of_body(direction, body, end)
             }
+            What::Piece { bytes, end } => message::of_body(direction, bytes, end),
         };
         let attributes = self.attributes(cx, direction);
         let first = (!self.opened).then(|| self.machine.modes());
@@ -223,6 +269,22 @@ impl Stream {
         if let Some(session) = &self.session {
             session.send(&message);
             cx.count(self.filter.stats.stream_msgs_sent);
+        }
+    }
+
+    const fn shown(&self, direction: Direction) -> usize {
+        let [request, response] = self.shown;
+        match direction {
+            Direction::Request => request,
+            Direction::Response => response,
+        }
+    }
+
+    const fn shown_mut(&mut self, direction: Direction) -> &mut usize {
+        let [request, response] = &mut self.shown;
+        match direction {
+            Direction::Request => request,
+            Direction::Response => response,
         }
     }
 
@@ -325,8 +387,11 @@ impl Stream {
         let held = cx.headers(map).get("content-length").map(<[u8]>::to_vec);
         let length = match target {
             Target::Headers { replaces: true } | Target::Trailers => Length::Dropped,
-            Target::Headers { .. } if self.machine.checks_length(direction) => Length::Checked,
-            Target::Headers { .. } => Length::Fixed(held.as_deref()),
+            Target::Headers { .. } => match self.machine.length_rule(direction) {
+                LengthRule::Free => Length::Checked,
+                LengthRule::Fixed => Length::Fixed(held.as_deref()),
+                LengthRule::Dropped => Length::Dropped,
+            },
         };
         let plan = mutate::plan(mutation, &self.config().mutation_rules, kind, length)?;
         cx.count_by(self.filter.stats.rejected_header_mutations, plan.rejected);
@@ -348,6 +413,15 @@ impl Stream {
             Err("header_mutation_result_exceeds_limit")
         }
     }
+}
+
+/// What there is of a body: what Envoy keeps, and the hook's piece.
+fn whole(cx: &Context<'_>, direction: Direction) -> Bytes {
+    let mut body = cx.body(Body::buffered(direction));
+    if !cx.received_is_buffered(direction) {
+        body.extend(cx.body(Body::received(direction)));
+    }
+    body.into()
 }
 
 const fn headers_of(direction: Direction) -> Map {
@@ -382,12 +456,11 @@ impl HttpStream for Stream {
     }
 
     fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
-        let taken = self.machine.data(Direction::Request, end);
-        self.hook(cx, Direction::Request, taken)
+        self.data(cx, Direction::Request, end)
     }
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        let taken = self.machine.trailers(Direction::Request);
+        let taken = self.machine.trailers(Direction::Request, || whole(cx, Direction::Request));
         self.hook(cx, Direction::Request, taken)
     }
 
@@ -400,12 +473,11 @@ impl HttpStream for Stream {
     }
 
     fn response_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
-        let taken = self.machine.data(Direction::Response, end);
-        self.hook(cx, Direction::Response, taken)
+        self.data(cx, Direction::Response, end)
     }
 
     fn response_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        let taken = self.machine.trailers(Direction::Response);
+        let taken = self.machine.trailers(Direction::Response, || whole(cx, Direction::Response));
         self.hook(cx, Direction::Response, taken)
     }
 
@@ -413,6 +485,7 @@ impl HttpStream for Stream {
         let actions = match event {
             Event::Answer(answer) => self.machine.answer(*answer),
             Event::Deadline { direction, number } => self.machine.deadline(direction, number),
+            Event::Nudge(direction) => self.machine.nudged(direction),
             Event::Closed(result) => {
                 if let Err(failure) = &result {
                     tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");

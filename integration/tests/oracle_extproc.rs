@@ -231,3 +231,25 @@ async fn a_mode_override_and_a_route_change_what_is_shown() {
     let route = json!({"overrides": {"processing_mode": {"response_header_mode": "SKIP", "request_body_mode": "BUFFERED"}}});
     same(scenario(json!({})).route(route).requests([chunked()])).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streamed_bodies_of_both_directions_are_changed_piece_by_piece() {
+    let config = json!({"processing_mode": {"request_body_mode": "STREAMED", "response_body_mode": "STREAMED"}});
+    let cleared = json!({"response": {"bodyMutation": {"clearBody": true}}});
+    let answers =
+        json!({"requestBody": {"requestBody": cleared}, "responseBody": {"responseBody": cleared}});
+    // One piece in each direction: how more of them are cut is a matter of timing.
+    let one = || Request::post("/").body("whole");
+    for script in [answering(json!({})), answering(answers)] {
+        same(scenario(config.clone()).script(script).requests([one(), Request::get("/")])).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_body_under_the_limit_is_shown_whole() {
+    let config = json!({"processing_mode": {"request_body_mode": "BUFFERED_PARTIAL"}});
+    let answers = json!({"requestBody": {"requestBody": {"response": {
+        "bodyMutation": {"body": "TkVX"}, "headerMutation": {"setHeaders": set(&[("x-b", "eA==")])},
+    }}}});
+    same(scenario(config).script(answering(answers)).requests([chunked()])).await;
+}

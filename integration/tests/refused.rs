@@ -21,7 +21,7 @@ fn bad(kind: Kind) -> Vec<(Value, &'static str)> {
             "at rate_limits[0].actions[0].source_cluster: ",
         ),
         Kind::ExtProc => (
-            json!({"processing_mode": {"request_body_mode": "STREAMED"}}),
+            json!({"processing_mode": {"request_body_mode": "GRPC"}}),
             "at processing_mode.request_body_mode: ",
         ),
     };

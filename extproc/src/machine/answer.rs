@@ -106,6 +106,9 @@ impl Machine {
                 side.extended = true;
                 side.number += 1;
                 let number = side.number;
+                if let Some((oldest, _)) = side.pipe.sent.front_mut() {
+                    *oldest = number;
+                }
                 actions.push(Action::Count(Stat::MoreTime));
                 actions.push(Action::MoreTime { direction, number, within });
             }
@@ -149,23 +152,38 @@ impl Machine {
             actions.push(Action::DropContentLength(direction));
             self.enter(direction, Phase::Done);
             if let Some(bytes) = common.body_mutation.and_then(replacement) {
-                actions.push(Action::ReplaceBody(direction, bytes));
+                actions.push(Action::TakeBody(direction));
+                actions.push(Action::AppendBody(direction, bytes));
                 self.enter(direction, Phase::Replaced);
             }
             actions.push(Action::Release(direction));
             return;
         }
-        let buffered = self.modes.body(direction) == BodyMode::Buffered;
-        // Trailers that came without any body leave nothing to buffer.
+        if self.drops_length(direction) {
+            actions.push(Action::DropContentLength(direction));
+        }
+        // Trailers that came without any body leave nothing to show of it.
         let bodiless = end || (arrived.trailers && !arrived.some);
-        if buffered && !bodiless {
-            if arrived.all || arrived.trailers {
-                self.enter(direction, Phase::Body { trailers: arrived.trailers });
-                actions.push(self.send(direction, What::Body { end: !arrived.trailers }));
-            } else {
-                self.enter(direction, Phase::Gather { held: true });
+        let whole = arrived.all || arrived.trailers;
+        match self.modes.body(direction) {
+            BodyMode::None => {}
+            _ if bodiless => {}
+            // A body that is there already is one message in every mode.
+            _ if whole => {
+                let trailers = arrived.trailers;
+                self.enter(direction, Phase::Body { trailers, partial: false });
+                return actions.push(self.send(direction, What::Body { end: !trailers }));
             }
-            return;
+            BodyMode::Streamed => {
+                return self.stream_from_headers(direction, arrived.some, actions);
+            }
+            BodyMode::Partial if arrived.over => {
+                self.enter(direction, Phase::Body { trailers: false, partial: true });
+                return actions.push(self.send(direction, What::Body { end: false }));
+            }
+            BodyMode::Buffered | BodyMode::Partial => {
+                return self.enter(direction, Phase::Gather { held: true });
+            }
         }
         if arrived.trailers && self.modes.trailers(direction) {
             actions.push(self.send_trailers(direction));
@@ -184,11 +202,18 @@ impl Machine {
         metadata: Action,
         actions: &mut Vec<Action>,
     ) {
-        let Phase::Body { trailers } = self.side(direction).phase else {
-            return self.spurious(SPURIOUS, actions);
+        let common = answer.response.unwrap_or_default();
+        let (trailers, partial) = match self.side(direction).phase {
+            Phase::Body { trailers, partial } => (trailers, partial),
+            Phase::Streaming if self.side(direction).outstanding() => {
+                actions.extend([Action::Count(Stat::Received), metadata]);
+                // Header edits come too late here, as in the built-in.
+                self.stream_answer(direction, common, actions);
+                return;
+            }
+            _ => return self.spurious(SPURIOUS, actions),
         };
         actions.extend([Action::Count(Stat::Received), metadata]);
-        let common = answer.response.unwrap_or_default();
         self.route_cache(direction, &common, actions);
         let headers_held = self.side(direction).headers_sent;
         if headers_held {
@@ -199,14 +224,15 @@ impl Machine {
         if let Some(bytes) = common.body_mutation.and_then(replacement) {
             actions.push(Action::ReplaceBody(direction, bytes));
         }
-        if headers_held {
+        if headers_held && self.modes.body(direction) == BodyMode::Buffered {
             actions.push(Action::CheckLength(direction));
         }
         if trailers && self.modes.trailers(direction) {
             actions.push(self.send_trailers(direction));
             return;
         }
-        self.enter(direction, Phase::Done);
+        let phase = if partial { self.after_body(direction) } else { Phase::Done };
+        self.enter(direction, phase);
         actions.push(Action::Release(direction));
     }
 
@@ -223,6 +249,7 @@ impl Machine {
         actions.extend([Action::Count(Stat::Received), metadata]);
         let mutation = answer.header_mutation.unwrap_or_default();
         actions.push(Action::Edit { direction, target: Target::Trailers, mutation });
+        self.stream_rest(direction, actions);
         self.enter(direction, Phase::Done);
         actions.push(Action::Release(direction));
     }
@@ -255,7 +282,7 @@ impl Machine {
 
 /// The new body, if the mutation makes one. `streamed_response` belongs to a mode that is not in
 /// force, and has no effect, as in the built-in.
-fn replacement(mutation: proto::BodyMutation) -> Option<Vec<u8>> {
+pub(super) fn replacement(mutation: proto::BodyMutation) -> Option<Vec<u8>> {
     match mutation.mutation? {
         Mutation::Body(bytes) => Some(bytes),
         Mutation::ClearBody(clear) => clear.then(Vec::new),

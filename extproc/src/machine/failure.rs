@@ -29,8 +29,7 @@ impl Machine {
 
     /// The deadline `number` of `direction` passed.
     pub(crate) fn deadline(&mut self, direction: Direction, number: u64) -> Vec<Action> {
-        let side = self.side(direction);
-        if self.finished || !side.phase.outstanding() || side.number != number {
+        if self.finished || !self.side(direction).waits_for(number) {
             return Vec::new();
         }
         let mut actions = vec![Action::Count(Stat::Timeout), Action::Count(Stat::Closed)];

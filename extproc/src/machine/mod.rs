@@ -4,17 +4,20 @@
 mod answer;
 mod failure;
 mod modes;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use callout_common::{Direction, Hold, Reply};
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
 use callout_protos::pbjson_types::{Any, Struct};
 
 pub(crate) use modes::{BodyMode, Modes};
+use streaming::Pipe;
 
 /// What the configuration says about the exchange.
 #[derive(Debug, Clone)]
@@ -41,11 +44,45 @@ pub(crate) enum RouteCache {
 }
 
 /// A message to the processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    Headers { end: bool },
-    Body { end: bool },
+    Headers {
+        end: bool,
+    },
+    /// All of the body that is there.
+    Body {
+        end: bool,
+    },
+    /// One piece of a streamed body.
+    Piece {
+        bytes: Bytes,
+        end: bool,
+    },
     Trailers,
+}
+
+/// A piece of a body, as a hook has it.
+#[derive(Debug)]
+pub(crate) struct Data<F> {
+    /// It is the last, and no trailers follow.
+    pub(crate) end: bool,
+    /// Bytes that are there by now, this piece included.
+    pub(crate) total: usize,
+    /// Bytes that may be kept.
+    pub(crate) limit: usize,
+    /// The bytes that are there by now.
+    pub(crate) bytes: F,
+}
+
+/// What a processor may do to `content-length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LengthRule {
+    /// Set it: it is compared with the body, or the configuration allows it.
+    Free,
+    /// Leave it.
+    Fixed,
+    /// It is taken off.
+    Dropped,
 }
 
 /// Which map an edit changes.
@@ -98,8 +135,18 @@ pub(crate) enum Action {
     },
     /// Take the length off the headers: the body may change.
     DropContentLength(Direction),
-    /// Replace the body that is held.
+    /// Replace what of the held body was sent.
     ReplaceBody(Direction, Vec<u8>),
+    /// Take the hook's piece, and what Envoy keeps of the body, out of it.
+    TakeBody(Direction),
+    /// Take what Envoy keeps of the body out of it: see [`Machine::stream_taken`].
+    TakeParked(Direction),
+    /// Put bytes after what Envoy keeps of the body.
+    AppendBody(Direction, Vec<u8>),
+    /// Put bytes before what Envoy keeps of the body.
+    PrependBody(Direction, Vec<u8>),
+    /// Come back in an event: see [`Machine::nudged`].
+    Nudge(Direction),
     /// Make sure that `content-length` is what the held body has. May fail.
     CheckLength(Direction),
     /// Make Envoy choose the route again.
@@ -125,6 +172,8 @@ pub(crate) enum Action {
 pub(crate) enum Stance {
     Pass,
     Hold(Hold),
+    /// What is appended goes, and the piece at hand is held.
+    Flush(Hold),
     /// The piece was replaced by something else, and goes.
     Swallow,
 }
@@ -135,6 +184,8 @@ struct Arrived {
     some: bool,
     all: bool,
     trailers: bool,
+    /// More than may be kept.
+    over: bool,
 }
 
 /// How far one direction is.
@@ -146,8 +197,12 @@ enum Phase {
     Headers { end: bool, arrived: Arrived },
     /// The whole body has to come in; `held` once there is something to hold.
     Gather { held: bool },
-    /// The body is held, its answer is outstanding.
-    Body { trailers: bool },
+    /// The body is held, its answer is outstanding. More of it may come when it is `partial`.
+    Body { trailers: bool, partial: bool },
+    /// The body goes piece by piece: see `streaming.rs`.
+    Streaming,
+    /// Bytes of a body whose processing ended wait for the next piece.
+    Draining,
     /// Headers and body pass; trailers may come that the processor wants to see.
     UntilTrailers,
     /// The trailers are held, their answer is outstanding.
@@ -170,7 +225,7 @@ impl Phase {
 }
 
 /// One direction.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Side {
     phase: Phase,
     /// Number of the latest deadline; earlier ones are void.
@@ -179,6 +234,29 @@ struct Side {
     extended: bool,
     /// The headers went to the processor, so edits in a body answer still reach them.
     headers_sent: bool,
+    pipe: Pipe,
+}
+
+impl Side {
+    const fn held(&self) -> bool {
+        self.phase.held()
+    }
+
+    /// Whether an answer is outstanding.
+    fn outstanding(&self) -> bool {
+        match self.phase {
+            Phase::Streaming => !self.pipe.sent.is_empty(),
+            phase => phase.outstanding(),
+        }
+    }
+
+    /// Whether the deadline `number` is that of something outstanding.
+    fn waits_for(&self, number: u64) -> bool {
+        match self.phase {
+            Phase::Streaming => self.pipe.sent.front().is_some_and(|(oldest, _)| *oldest == number),
+            phase => phase.outstanding() && self.number == number,
+        }
+    }
 }
 
 /// The exchange.
@@ -195,9 +273,15 @@ const BOTH: [Direction; 2] = [Direction::Request, Direction::Response];
 
 impl Machine {
     pub(crate) fn new(settings: Settings) -> Self {
-        let side = Side { phase: Phase::Start, number: 0, extended: false, headers_sent: false };
+        let side = || Side {
+            phase: Phase::Start,
+            number: 0,
+            extended: false,
+            headers_sent: false,
+            pipe: Pipe::default(),
+        };
         let modes = settings.modes;
-        Self { settings, modes, request: side, response: side, finished: false }
+        Self { settings, modes, request: side(), response: side(), finished: false }
     }
 
     /// The modes in force.
@@ -205,9 +289,26 @@ impl Machine {
         &self.modes
     }
 
-    /// Whether `content-length` is compared with the body before the headers of `direction` go.
-    pub(crate) fn checks_length(&self, direction: Direction) -> bool {
-        self.modes.body(direction) == BodyMode::Buffered && self.side(direction).headers_sent
+    /// What the processor may do to the `content-length` of `direction`.
+    pub(crate) fn length_rule(&self, direction: Direction) -> LengthRule {
+        match self.modes.body(direction) {
+            BodyMode::None => LengthRule::Fixed,
+            BodyMode::Buffered => LengthRule::Free,
+            BodyMode::Partial | BodyMode::Streamed if self.settings.allow_content_length_header => {
+                LengthRule::Free
+            }
+            BodyMode::Partial | BodyMode::Streamed => LengthRule::Dropped,
+        }
+    }
+
+    /// Whether the length goes off the headers, because nobody knows what the body's will be.
+    fn drops_length(&self, direction: Direction) -> bool {
+        let unknown = match self.modes.body(direction) {
+            BodyMode::None => false,
+            BodyMode::Buffered => !self.modes.headers(direction),
+            BodyMode::Partial | BodyMode::Streamed => true,
+        };
+        unknown && !self.settings.allow_content_length_header
     }
 
     const fn side(&self, direction: Direction) -> &Side {
@@ -240,7 +341,7 @@ impl Machine {
     const fn hold(&self, direction: Direction) -> Stance {
         Stance::Hold(match self.modes.body(direction) {
             BodyMode::Buffered => Hold::Buffer,
-            BodyMode::None => Hold::Watermark,
+            BodyMode::None | BodyMode::Partial | BodyMode::Streamed => Hold::Watermark,
         })
     }
 
@@ -250,70 +351,95 @@ impl Machine {
             self.enter(direction, Phase::Done);
             return (Vec::new(), Stance::Pass);
         }
-        let buffered = self.modes.body(direction) == BodyMode::Buffered;
+        let mut actions = Vec::new();
         if self.modes.headers(direction) {
-            let arrived = Arrived { some: false, all: false, trailers: false };
+            let arrived = Arrived { some: false, all: false, trailers: false, over: false };
             self.enter(direction, Phase::Headers { end, arrived });
             self.side_mut(direction).headers_sent = true;
-            let send = self.send(direction, What::Headers { end });
-            return (vec![send], self.hold(direction));
-        }
-        let mut actions = Vec::new();
-        let phase = if end {
-            Phase::Done
-        } else if buffered {
-            if !self.settings.allow_content_length_header {
-                actions.push(Action::DropContentLength(direction));
-            }
-            Phase::Gather { held: false }
+            actions.push(self.send(direction, What::Headers { end }));
+        } else if end {
+            self.enter(direction, Phase::Done);
         } else {
-            self.after_body(direction)
-        };
-        self.enter(direction, phase);
-        (actions, Stance::Pass)
+            let phase = match self.modes.body(direction) {
+                BodyMode::None => self.after_body(direction),
+                BodyMode::Buffered | BodyMode::Partial => Phase::Gather { held: false },
+                BodyMode::Streamed => Phase::Streaming,
+            };
+            self.enter(direction, phase);
+        }
+        // The processor has been shown it; the body may change.
+        if self.drops_length(direction) {
+            actions.push(Action::DropContentLength(direction));
+        }
+        let held = self.side(direction).held();
+        (actions, if held { self.hold(direction) } else { Stance::Pass })
     }
 
     /// A piece of the body of `direction` came.
-    pub(crate) fn data(&mut self, direction: Direction, end: bool) -> (Vec<Action>, Stance) {
+    pub(crate) fn data(
+        &mut self,
+        direction: Direction,
+        data: Data<impl FnOnce() -> Bytes>,
+    ) -> (Vec<Action>, Stance) {
+        let Data { end, total, limit, bytes } = data;
+        let hold = self.hold(direction);
         match self.side(direction).phase {
             Phase::Headers { end: _, arrived } => {
-                let arrived = Arrived { some: true, all: end, ..arrived };
+                let over = limit > 0 && total > limit;
+                let arrived = Arrived { some: true, all: end, over, ..arrived };
                 self.enter(direction, Phase::Headers { end: false, arrived });
-                (Vec::new(), self.hold(direction))
+                (Vec::new(), hold)
             }
             Phase::Gather { .. } if end => {
-                self.enter(direction, Phase::Body { trailers: false });
-                let send = self.send(direction, What::Body { end: true });
-                (vec![send], Stance::Hold(Hold::Buffer))
+                self.enter(direction, Phase::Body { trailers: false, partial: false });
+                (vec![self.send(direction, What::Body { end: true })], hold)
             }
             Phase::Gather { .. } => {
+                let partial = self.modes.body(direction) == BodyMode::Partial;
+                if partial && limit > 0 && total > limit {
+                    self.enter(direction, Phase::Body { trailers: false, partial: true });
+                    return (vec![self.send(direction, What::Body { end: false })], hold);
+                }
                 self.enter(direction, Phase::Gather { held: true });
-                (Vec::new(), Stance::Hold(Hold::Buffer))
+                (Vec::new(), hold)
             }
-            Phase::Body { .. } | Phase::Trailers => (Vec::new(), Stance::Hold(Hold::Buffer)),
+            Phase::Body { trailers, partial } => {
+                self.enter(direction, Phase::Body { trailers, partial: partial && !end });
+                (Vec::new(), hold)
+            }
+            Phase::Streaming => self.stream_data(direction, end, bytes, limit),
+            Phase::Draining => self.drain(direction),
+            Phase::Trailers => (Vec::new(), hold),
             Phase::Replaced => (Vec::new(), Stance::Swallow),
             Phase::Start | Phase::UntilTrailers | Phase::Done => (Vec::new(), Stance::Pass),
         }
     }
 
-    /// The trailers of `direction` came.
-    pub(crate) fn trailers(&mut self, direction: Direction) -> (Vec<Action>, Stance) {
+    /// The trailers of `direction` came; `bytes` is what Envoy keeps of the body.
+    pub(crate) fn trailers(
+        &mut self,
+        direction: Direction,
+        bytes: impl FnOnce() -> Bytes,
+    ) -> (Vec<Action>, Stance) {
+        let hold = self.hold(direction);
         match self.side(direction).phase {
             Phase::Headers { end, arrived } => {
                 let arrived = Arrived { trailers: true, ..arrived };
                 self.enter(direction, Phase::Headers { end, arrived });
-                (Vec::new(), self.hold(direction))
+                (Vec::new(), hold)
             }
             Phase::Gather { .. } => {
-                self.enter(direction, Phase::Body { trailers: true });
-                let send = self.send(direction, What::Body { end: false });
-                (vec![send], Stance::Hold(Hold::Buffer))
+                self.enter(direction, Phase::Body { trailers: true, partial: false });
+                (vec![self.send(direction, What::Body { end: false })], hold)
             }
-            Phase::UntilTrailers => {
-                let send = self.send_trailers(direction);
-                (vec![send], Stance::Hold(Hold::Watermark))
+            Phase::Body { .. } => {
+                self.enter(direction, Phase::Body { trailers: true, partial: false });
+                (Vec::new(), hold)
             }
-            Phase::Body { .. } | Phase::Trailers => (Vec::new(), Stance::Hold(Hold::Buffer)),
+            Phase::UntilTrailers => (vec![self.send_trailers(direction)], hold),
+            Phase::Streaming => self.stream_trailers(direction, bytes),
+            Phase::Draining => self.drain(direction),
+            Phase::Trailers => (Vec::new(), hold),
             Phase::Start | Phase::Replaced | Phase::Done => (Vec::new(), Stance::Pass),
         }
     }
@@ -335,12 +461,17 @@ impl Machine {
             actions.push(Action::HalfClose);
         }
         for direction in BOTH {
-            let phase = self.side(direction).phase;
-            if phase.held() {
-                actions.push(Action::Release(direction));
-            }
-            if !matches!(phase, Phase::Start | Phase::Replaced) {
-                self.enter(direction, Phase::Done);
+            let side = self.side(direction);
+            match side.phase {
+                Phase::Start | Phase::Replaced | Phase::Draining => {}
+                Phase::Streaming => self.stream_finish(direction, actions),
+                _ => {
+                    if side.held() {
+                        self.stream_rest(direction, actions);
+                        actions.push(Action::Release(direction));
+                    }
+                    self.enter(direction, Phase::Done);
+                }
             }
         }
     }

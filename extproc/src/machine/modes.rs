@@ -9,6 +9,8 @@ use proto::processing_mode::{BodySendMode, HeaderSendMode};
 pub(crate) enum BodyMode {
     None,
     Buffered,
+    Partial,
+    Streamed,
 }
 
 /// What the processor sees.
@@ -117,6 +119,8 @@ fn body(mode: i32) -> Result<BodyMode, UnsupportedMode> {
     match BodySendMode::try_from(mode) {
         Ok(BodySendMode::None) => Ok(BodyMode::None),
         Ok(BodySendMode::Buffered) => Ok(BodyMode::Buffered),
+        Ok(BodySendMode::BufferedPartial) => Ok(BodyMode::Partial),
+        Ok(BodySendMode::Streamed) => Ok(BodyMode::Streamed),
         Ok(other) => Err(UnsupportedMode(other.as_str_name())),
         Err(_) => Err(UnsupportedMode("this mode")),
     }

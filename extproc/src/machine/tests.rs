@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proto::processing_response::Response;
 
 use super::*;
+use std::collections::VecDeque;
 
 const REQUEST: Direction = Direction::Request;
 const RESPONSE: Direction = Direction::Response;
@@ -35,13 +36,22 @@ fn answer(json: &str) -> proto::ProcessingResponse {
     serde_json::from_str(json).unwrap()
 }
 
+fn data(machine: &mut Machine, direction: Direction, end: bool) -> (Vec<Action>, Stance) {
+    let bytes = || Bytes::from_static(b"ab");
+    machine.data(direction, Data { end, total: 2, limit: 1 << 20, bytes })
+}
+
+fn trailers(machine: &mut Machine, direction: Direction) -> (Vec<Action>, Stance) {
+    machine.trailers(direction, Bytes::new)
+}
+
 fn headers_ok() -> proto::ProcessingResponse {
     answer(r#"{"requestHeaders": {}}"#)
 }
 
 fn sent(actions: &[Action]) -> Vec<What> {
     let what = |action: &Action| match action {
-        Action::Send { what, .. } => Some(*what),
+        Action::Send { what, .. } => Some(what.clone()),
         _ => None,
     };
     actions.iter().filter_map(what).collect()
@@ -64,9 +74,9 @@ fn headers_are_held_until_their_answer() {
     let (actions, stance) = machine.headers(REQUEST, false);
     assert_eq!(sent(&actions), [What::Headers { end: false }]);
     assert_eq!(stance, Stance::Hold(Hold::Watermark));
-    assert_eq!(machine.data(REQUEST, false).1, Stance::Hold(Hold::Watermark));
+    assert_eq!(data(&mut machine, REQUEST, false).1, Stance::Hold(Hold::Watermark));
     assert!(released(&machine.answer(headers_ok())));
-    assert_eq!(machine.data(REQUEST, true), (Vec::new(), Stance::Pass));
+    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), Stance::Pass));
 }
 
 #[test]
@@ -74,8 +84,8 @@ fn a_buffered_body_goes_when_it_is_whole_and_headers_wait_for_its_answer() {
     let mut machine = Machine::new(buffered());
     machine.headers(REQUEST, false);
     assert!(!released(&machine.answer(headers_ok())));
-    assert_eq!(machine.data(REQUEST, false), (Vec::new(), Stance::Hold(Hold::Buffer)));
-    assert_eq!(sent(&machine.data(REQUEST, true).0), [What::Body { end: true }]);
+    assert_eq!(data(&mut machine, REQUEST, false), (Vec::new(), Stance::Hold(Hold::Buffer)));
+    assert_eq!(sent(&data(&mut machine, REQUEST, true).0), [What::Body { end: true }]);
     let actions = machine
         .answer(answer(r#"{"requestBody": {"response": {"bodyMutation": {"body": "TkVX"}}}}"#));
     assert!(actions.contains(&Action::ReplaceBody(REQUEST, b"NEW".to_vec())));
@@ -86,7 +96,7 @@ fn a_buffered_body_goes_when_it_is_whole_and_headers_wait_for_its_answer() {
 fn a_body_that_is_whole_before_the_header_answer_goes_with_it() {
     let mut machine = Machine::new(buffered());
     machine.headers(REQUEST, false);
-    machine.data(REQUEST, true);
+    data(&mut machine, REQUEST, true);
     assert_eq!(sent(&machine.answer(headers_ok())), [What::Body { end: true }]);
 }
 
@@ -96,8 +106,8 @@ fn trailers_follow_the_body_and_end_it_without_end_of_stream() {
     let mut machine = Machine::new(Settings { modes, ..settings() });
     machine.headers(REQUEST, false);
     machine.answer(headers_ok());
-    machine.data(REQUEST, false);
-    assert_eq!(sent(&machine.trailers(REQUEST).0), [What::Body { end: false }]);
+    data(&mut machine, REQUEST, false);
+    assert_eq!(sent(&trailers(&mut machine, REQUEST).0), [What::Body { end: false }]);
     let actions = machine.answer(answer(r#"{"requestBody": {}}"#));
     assert_eq!((sent(&actions), released(&actions)), (vec![What::Trailers], false));
     assert!(released(&machine.answer(answer(r#"{"requestTrailers": {}}"#))));
@@ -111,8 +121,8 @@ fn replacing_at_the_headers_swallows_the_rest_of_the_body() {
         r#"{"requestHeaders": {"response": {"status": "CONTINUE_AND_REPLACE", "bodyMutation": {"body": "Tg=="}}}}"#,
     ));
     assert!(released(&actions) && actions.contains(&Action::DropContentLength(REQUEST)));
-    assert_eq!(machine.data(REQUEST, false).1, Stance::Swallow);
-    assert_eq!(machine.trailers(REQUEST).1, Stance::Pass);
+    assert_eq!(data(&mut machine, REQUEST, false).1, Stance::Swallow);
+    assert_eq!(trailers(&mut machine, REQUEST).1, Stance::Pass);
 }
 
 #[test]
@@ -235,13 +245,13 @@ proptest! {
     /// the body, a release comes only for what is held, and after a reply nothing happens any more.
     #[test]
     fn nothing_is_held_for_ever_or_released_twice(
-        body in any::<bool>(), trailers in any::<bool>(), headers in any::<bool>(),
+        body in any::<bool>(), send_trailers in any::<bool>(), headers in any::<bool>(),
         open in any::<bool>(), inputs in inputs(),
     ) {
         let modes = Modes {
             request_headers: headers,
             request_body: if body { BodyMode::Buffered } else { BodyMode::None },
-            request_trailers: trailers,
+            request_trailers: send_trailers,
             ..Modes::default()
         };
         let mut machine = Machine::new(Settings { modes, failure_mode_allow: open, ..settings() });
@@ -271,13 +281,13 @@ proptest! {
             actions = match input {
                 Input::Data(end) => {
                     ended = end;
-                    let (actions, stance) = machine.data(REQUEST, end);
+                    let (actions, stance) = data(&mut machine, REQUEST, end);
                     held |= matches!(stance, Stance::Hold(_));
                     actions
                 }
                 Input::Trailers => {
                     ended = true;
-                    let (actions, stance) = machine.trailers(REQUEST);
+                    let (actions, stance) = trailers(&mut machine, REQUEST);
                     held |= matches!(stance, Stance::Hold(_));
                     actions
                 }
@@ -296,7 +306,7 @@ proptest! {
             };
             check(&actions, &mut held, hook, &mut over)?;
             if !over {
-                prop_assert_eq!(machine.request.phase.held(), held, "{:?}", machine.request.phase);
+                prop_assert_eq!(machine.request.held(), held, "{:?}", machine.request.phase);
                 if held && ended {
                     prop_assert!(machine.request.phase.outstanding());
                     let number = machine.request.number;
@@ -305,4 +315,175 @@ proptest! {
             }
         }
     }
+}
+
+/// Envoy, as far as a streamed body goes: what it keeps, what went on, and whether it is held.
+#[derive(Default)]
+struct Envoy {
+    kept: Vec<u8>,
+    out: Vec<u8>,
+    held: bool,
+    over: bool,
+    /// Pieces at the processor.
+    asked: VecDeque<Vec<u8>>,
+    /// Bytes of the body that were answered.
+    answered: usize,
+    nudged: bool,
+}
+
+impl Envoy {
+    fn do_all(&mut self, machine: &mut Machine, actions: Vec<Action>) {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            match action {
+                Action::Send { what: What::Piece { bytes, .. }, .. } => {
+                    self.asked.push_back(bytes.to_vec());
+                }
+                Action::Send { what: What::Headers { .. }, .. } => {}
+                Action::TakeBody(_) => self.kept.clear(),
+                Action::TakeParked(_) => {
+                    let bytes = std::mem::take(&mut self.kept).into();
+                    for action in machine.stream_taken(REQUEST, bytes).into_iter().rev() {
+                        queue.push_front(action);
+                    }
+                }
+                Action::AppendBody(_, bytes) => self.kept.extend(bytes),
+                Action::PrependBody(_, bytes) => {
+                    self.kept = [bytes, std::mem::take(&mut self.kept)].concat();
+                }
+                Action::Release(_) => {
+                    assert!(self.held, "a release of what is not held");
+                    self.held = false;
+                    self.out.append(&mut self.kept);
+                }
+                Action::Nudge(_) => self.nudged = true,
+                Action::Send { .. } | Action::Reply(_) => panic!("unexpected {action:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn piece(&mut self, machine: &mut Machine, piece: &[u8], end: bool, limit: usize) {
+        assert!(!self.over);
+        let bytes: Bytes = [self.kept.as_slice(), piece].concat().into();
+        let total = bytes.len();
+        let (actions, stance) = machine.data(REQUEST, Data { end, total, limit, bytes: || bytes });
+        self.do_all(machine, actions);
+        if matches!(stance, Stance::Flush(_)) {
+            assert!(self.held && !end, "a flush needs a hold, and is no end");
+            self.out.append(&mut self.kept);
+        }
+        match stance {
+            Stance::Pass => {
+                assert!(!self.held);
+                self.out.extend_from_slice(piece);
+            }
+            Stance::Hold(Hold::Taken) | Stance::Flush(Hold::Taken) => self.held = true,
+            Stance::Hold(_) | Stance::Flush(_) => {
+                self.held = true;
+                self.kept.extend_from_slice(piece);
+            }
+            Stance::Swallow => panic!("nothing was replaced"),
+        }
+        self.over = end;
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Beat {
+    Piece(Vec<u8>),
+    Answer(Option<Vec<u8>>),
+    Nudge,
+}
+
+fn beats() -> impl Strategy<Value = Vec<Beat>> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..6);
+    let beat = prop_oneof![
+        bytes().prop_map(Beat::Piece),
+        proptest::option::of(bytes()).prop_map(Beat::Answer),
+        Just(Beat::Nudge),
+    ];
+    proptest::collection::vec(beat, 0..24)
+}
+
+proptest! {
+    /// However pieces and answers meet, and wherever the processing ends: what goes on is what was
+    /// answered, then what came, whole and in order, and every release has its hook.
+    #[test]
+    fn a_streamed_body_arrives_as_it_was_answered(
+        headers in any::<bool>(), headers_answer in 0..6_usize, limit in 1..12_usize,
+        close_after in proptest::option::of(0..24_usize), beats in beats(),
+    ) {
+        let modes = Modes {
+            request_headers: headers, request_body: BodyMode::Streamed, ..Modes::default()
+        };
+        let mut machine = Machine::new(Settings { modes, ..settings() });
+        let mut envoy = Envoy::default();
+        let (actions, stance) = machine.headers(REQUEST, false);
+        envoy.held = matches!(stance, Stance::Hold(_));
+        envoy.do_all(&mut machine, actions);
+        let mut waiting = headers;
+        let (mut expected, mut came) = (Vec::new(), Vec::new());
+        let last = Beat::Piece(b"end".to_vec());
+        let count = beats.len();
+        for (index, beat) in beats.into_iter().chain([last]).enumerate() {
+            if waiting && index >= headers_answer {
+                waiting = false;
+                let actions = machine.answer(headers_ok());
+                envoy.do_all(&mut machine, actions);
+            }
+            if close_after == Some(index) {
+                let actions = machine.closed(Ok(()));
+                envoy.do_all(&mut machine, actions);
+                envoy.asked.clear();
+                waiting = false;
+            }
+            match beat {
+                Beat::Piece(piece) => {
+                    came.extend_from_slice(&piece);
+                    envoy.piece(&mut machine, &piece, index == count, limit);
+                }
+                Beat::Answer(with) => answer_one(&mut machine, &mut envoy, with, &mut expected),
+                Beat::Nudge if std::mem::take(&mut envoy.nudged) => {
+                    let actions = machine.nudged(REQUEST);
+                    envoy.do_all(&mut machine, actions);
+                }
+                Beat::Nudge => {}
+            }
+        }
+        if waiting {
+            // All of it came before the headers' answer: that is one buffered message.
+            return Ok(());
+        }
+        while !envoy.asked.is_empty() || std::mem::take(&mut envoy.nudged) {
+            if envoy.asked.is_empty() {
+                let actions = machine.nudged(REQUEST);
+                envoy.do_all(&mut machine, actions);
+            } else {
+                answer_one(&mut machine, &mut envoy, None, &mut expected);
+            }
+        }
+        prop_assert!(!envoy.held, "held for ever in {:?}", machine.request.phase);
+        // What was answered goes as it was answered, the rest as it came.
+        expected.extend_from_slice(came.get(envoy.answered..).unwrap_or_default());
+        prop_assert_eq!(&envoy.out, &expected);
+    }
+}
+
+fn answer_one(
+    machine: &mut Machine,
+    envoy: &mut Envoy,
+    with: Option<Vec<u8>>,
+    expected: &mut Vec<u8>,
+) {
+    let Some(original) = envoy.asked.pop_front() else { return };
+    envoy.answered += original.len();
+    expected.extend_from_slice(with.as_deref().unwrap_or(&original));
+    let mutation = with.map(|bytes| proto::BodyMutation {
+        mutation: Some(proto::body_mutation::Mutation::Body(bytes)),
+    });
+    let common = proto::CommonResponse { body_mutation: mutation, ..Default::default() };
+    let body = proto::BodyResponse { response: Some(common) };
+    let actions = machine.answer(response(Response::RequestBody(body)));
+    envoy.do_all(machine, actions);
 }

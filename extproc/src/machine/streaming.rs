@@ -1,0 +1,262 @@
+//! `STREAMED` bodies: each piece is a message of its own, and goes on as its answer says.
+//!
+//! Envoy lets a held direction go on once for each hook that held it, and loses a body whose end is
+//! let go early. So what is answered is kept until all that is outstanding is answered, or until
+//! the next piece comes; at the end of the body it goes in one.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use callout_common::{Direction, Hold};
+use callout_protos::envoy::service::ext_proc::v3::CommonResponse;
+
+use super::answer::replacement;
+use super::{Action, Machine, Phase, Stance, What};
+
+/// The pieces of one body on their way.
+#[derive(Debug, Default)]
+pub(super) struct Pipe {
+    /// Pieces without an answer, the oldest first, with the numbers of their deadlines.
+    pub(super) sent: VecDeque<(u64, Bytes)>,
+    /// What is answered, and may go.
+    ready: Vec<u8>,
+    /// Taken from Envoy, and not sent: there was nothing left to hold it by.
+    waiting: Bytes,
+    /// A hook holds the direction, so it can be let go on once.
+    held: bool,
+    /// Envoy keeps pieces for us: too much is on its way.
+    parked: bool,
+    ended: bool,
+    trailers: bool,
+}
+
+impl Pipe {
+    fn in_flight(&self) -> usize {
+        self.sent.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + self.ready.len()
+    }
+
+    const fn over(&self) -> bool {
+        self.ended || self.trailers
+    }
+}
+
+impl Machine {
+    fn send_piece(&mut self, direction: Direction, bytes: Bytes, end: bool) -> Action {
+        let send = self.send(direction, What::Piece { bytes: bytes.clone(), end });
+        let number = self.side(direction).number;
+        self.side_mut(direction).pipe.sent.push_back((number, bytes));
+        send
+    }
+
+    /// A piece came; `limit` bounds what may be on its way.
+    pub(super) fn stream_data(
+        &mut self,
+        direction: Direction,
+        end: bool,
+        piece: impl FnOnce() -> Bytes,
+        limit: usize,
+    ) -> (Vec<Action>, Stance) {
+        let mut actions = Vec::new();
+        let pipe = &mut self.side_mut(direction).pipe;
+        pipe.ended = end;
+        let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
+        let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
+        pipe.held = true;
+        pipe.parked |= pipe.in_flight() >= limit && !pipe.sent.is_empty();
+        if pipe.parked {
+            if flush {
+                actions.push(Action::AppendBody(direction, ready));
+            }
+            return (actions, stop(flush, Hold::Watermark));
+        }
+        let bytes = join(std::mem::take(&mut pipe.waiting), piece());
+        // First out, so that it does not go with what is flushed.
+        actions.push(Action::TakeBody(direction));
+        if flush {
+            actions.push(Action::AppendBody(direction, ready));
+        }
+        actions.push(self.send_piece(direction, bytes, end));
+        (actions, stop(flush, Hold::Taken))
+    }
+
+    /// The trailers came: the body has ended. `piece` is what Envoy still keeps of it.
+    pub(super) fn stream_trailers(
+        &mut self,
+        direction: Direction,
+        piece: impl FnOnce() -> Bytes,
+    ) -> (Vec<Action>, Stance) {
+        let mut actions = Vec::new();
+        let pipe = &mut self.side_mut(direction).pipe;
+        pipe.trailers = true;
+        let kept = if std::mem::take(&mut pipe.parked) {
+            actions.push(Action::TakeBody(direction));
+            piece()
+        } else {
+            Bytes::new()
+        };
+        let bytes = join(std::mem::take(&mut pipe.waiting), kept);
+        let idle = pipe.sent.is_empty() && pipe.ready.is_empty() && bytes.is_empty();
+        pipe.held = true;
+        if !bytes.is_empty() {
+            actions.push(self.send_piece(direction, bytes, false));
+        }
+        if !idle {
+            return (actions, Stance::Hold(Hold::Taken));
+        }
+        if self.modes.trailers(direction) {
+            actions.push(self.send_trailers(direction));
+            return (actions, Stance::Hold(Hold::Taken));
+        }
+        self.enter(direction, Phase::Done);
+        (actions, Stance::Pass)
+    }
+
+    /// The answer to the oldest piece.
+    pub(super) fn stream_answer(
+        &mut self,
+        direction: Direction,
+        common: CommonResponse,
+        actions: &mut Vec<Action>,
+    ) {
+        let pipe = &mut self.side_mut(direction).pipe;
+        let Some((_, original)) = pipe.sent.pop_front() else { return };
+        match common.body_mutation.and_then(replacement) {
+            Some(bytes) => pipe.ready.extend_from_slice(&bytes),
+            None => pipe.ready.extend_from_slice(&original),
+        }
+        self.restart_deadline(direction, actions);
+        self.pump(direction, actions);
+    }
+
+    /// Each piece has the whole time from when it is the oldest: the processor takes them in turn.
+    fn restart_deadline(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let within = self.settings.message_timeout;
+        let side = self.side_mut(direction);
+        if let Some((oldest, _)) = side.pipe.sent.front_mut() {
+            side.number += 1;
+            *oldest = side.number;
+            actions.push(Action::MoreTime { direction, number: side.number, within });
+        }
+    }
+
+    /// Lets go on what may.
+    fn pump(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let pipe = &mut self.side_mut(direction).pipe;
+        if !pipe.sent.is_empty() {
+            return;
+        }
+        if pipe.parked {
+            // The bytes come back through `stream_taken`.
+            actions.push(Action::TakeParked(direction));
+            return;
+        }
+        if !pipe.held {
+            return;
+        }
+        if pipe.trailers && self.modes.trailers(direction) {
+            actions.push(self.send_trailers(direction));
+            return;
+        }
+        let pipe = &mut self.side_mut(direction).pipe;
+        actions.push(Action::AppendBody(direction, std::mem::take(&mut pipe.ready)));
+        actions.push(Action::Release(direction));
+        pipe.held = false;
+        if pipe.over() {
+            self.enter(direction, Phase::Done);
+        }
+    }
+
+    /// The pieces that Envoy kept for us, now taken from it.
+    pub(crate) fn stream_taken(&mut self, direction: Direction, bytes: Bytes) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let pipe = &mut self.side_mut(direction).pipe;
+        pipe.parked = false;
+        let end = pipe.ended;
+        if !pipe.over() && pipe.held && !pipe.ready.is_empty() {
+            // This spends the hold; the bytes go with the next piece, which has to come.
+            actions.push(Action::AppendBody(direction, std::mem::take(&mut pipe.ready)));
+            actions.push(Action::Release(direction));
+            pipe.held = false;
+            pipe.waiting = bytes;
+        } else {
+            actions.push(self.send_piece(direction, bytes, end));
+        }
+        actions
+    }
+
+    /// The headers' answer came: what gathered behind them is the first piece, and the headers go
+    /// with its answer; without any they go at once.
+    pub(super) fn stream_from_headers(
+        &mut self,
+        direction: Direction,
+        gathered: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.enter(direction, Phase::Streaming);
+        if gathered {
+            let pipe = &mut self.side_mut(direction).pipe;
+            (pipe.held, pipe.parked) = (true, true);
+            actions.push(Action::TakeParked(direction));
+        } else {
+            actions.push(Action::Release(direction));
+        }
+    }
+
+    /// The trailers' answer came: what is left of the body goes before them.
+    pub(super) fn stream_rest(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let ready = std::mem::take(&mut self.side_mut(direction).pipe.ready);
+        if !ready.is_empty() {
+            actions.push(Action::AppendBody(direction, ready));
+        }
+    }
+
+    /// The processing ends before the body does: everything goes on as it came.
+    pub(super) fn stream_finish(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let pipe = std::mem::take(&mut self.side_mut(direction).pipe);
+        let mut bytes = pipe.ready;
+        for (_, original) in pipe.sent {
+            bytes.extend_from_slice(&original);
+        }
+        bytes.extend_from_slice(&pipe.waiting);
+        if pipe.held {
+            actions.push(Action::PrependBody(direction, bytes));
+            actions.push(Action::Release(direction));
+            self.enter(direction, Phase::Done);
+        } else if bytes.is_empty() {
+            self.enter(direction, Phase::Done);
+        } else {
+            // Nothing holds the direction: the next piece brings the chance.
+            self.side_mut(direction).pipe.waiting = bytes.into();
+            self.enter(direction, Phase::Draining);
+        }
+    }
+
+    /// A piece came while bytes before it wait for their chance: it goes with them, in an event of
+    /// its own.
+    pub(super) fn drain(&mut self, direction: Direction) -> (Vec<Action>, Stance) {
+        let waiting = std::mem::take(&mut self.side_mut(direction).pipe.waiting);
+        let actions =
+            vec![Action::PrependBody(direction, waiting.into()), Action::Nudge(direction)];
+        (actions, Stance::Hold(Hold::Watermark))
+    }
+
+    /// The event of its own.
+    pub(crate) fn nudged(&mut self, direction: Direction) -> Vec<Action> {
+        if self.side(direction).phase != Phase::Draining {
+            return Vec::new();
+        }
+        self.enter(direction, Phase::Done);
+        vec![Action::Release(direction)]
+    }
+}
+
+const fn stop(flush: bool, hold: Hold) -> Stance {
+    if flush { Stance::Flush(hold) } else { Stance::Hold(hold) }
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        return second;
+    }
+    [first, second].concat().into()
+}

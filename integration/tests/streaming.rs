@@ -1,0 +1,77 @@
+//! Streamed bodies: whole and in order, whatever the sizes, the pace and the buffer.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use callout_integration::prelude::*;
+use callout_integration::services::unchanged;
+use callout_protos::envoy::service::ext_proc::v3 as proto;
+use proto::processing_request::Request as Part;
+use proto::processing_response::Response as Reply;
+
+/// A processor that writes bodies in capitals, and takes its time over every seventh message.
+fn capitals() -> Script {
+    Script::default().process(|request, n| async move {
+        if n % 7 == 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let capitals = |body: &[u8]| proto::BodyResponse {
+            response: Some(proto::CommonResponse {
+                body_mutation: Some(proto::BodyMutation {
+                    mutation: Some(proto::body_mutation::Mutation::Body(body.to_ascii_uppercase())),
+                }),
+                ..Default::default()
+            }),
+        };
+        let response = match &request.request {
+            Some(Part::RequestBody(body)) => Reply::RequestBody(capitals(&body.body)),
+            Some(Part::ResponseBody(body)) => Reply::ResponseBody(capitals(&body.body)),
+            _ => return Ok(unchanged(&request)),
+        };
+        Ok(proto::ProcessingResponse { response: Some(response), ..Default::default() })
+    })
+}
+
+fn letters(length: usize) -> Vec<u8> {
+    (0..length).map(|n| b'a' + u8::try_from(n % 26).unwrap_or_default()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_any_size_arrive_whole_through_a_small_buffer() {
+    for version in Version::ALL {
+        for mode in ["STREAMED", "BUFFERED_PARTIAL"] {
+            let large = letters(300_000);
+            let answer = Answer { body: vec![large.clone()], ..Answer::default() };
+            let upstream = Upstream::start(answer).await.unwrap();
+            let services = Services::start(capitals().unrecorded()).await.unwrap();
+            let config =
+                json!({"processing_mode": {"request_body_mode": mode, "response_body_mode": mode}});
+            let filter = Kind::ExtProc.module(config, services.port());
+            let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+            bootstrap.listener = json!({"per_connection_buffer_limit_bytes": 16384});
+            let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+            let pieces: Vec<Vec<u8>> = large.chunks(7_001).map(<[u8]>::to_vec).collect();
+            let requests = [
+                Request::post("/").body(large.clone()),
+                Request::post("/").pieces(pieces.clone()).gap(Duration::from_millis(1)),
+                Request::post("/").pieces(pieces).gap(Duration::from_millis(1)).http2(),
+                Request::post("/").pieces(["ab", "cd"]).trailer("t", "1"),
+            ];
+            for (index, request) in requests.iter().enumerate() {
+                let response = request.send(envoy.port()).await;
+                let what = format!("{version} {mode} {index}");
+                assert_eq!(response.status, 200, "{what}: {response:?}");
+                let same = |got: &[u8], sent: &[u8]| got.eq_ignore_ascii_case(sent);
+                assert!(same(&response.body, &large), "{what}: {} bytes", response.body.len());
+                let seen = upstream.seen();
+                let sent = if index == 3 { b"abcd".to_vec() } else { large.clone() };
+                assert!(same(&seen[index].body, &sent), "{what}: {} bytes", seen[index].body.len());
+                if mode == "STREAMED" {
+                    assert_eq!(response.body, large.to_ascii_uppercase(), "{what}");
+                    assert_eq!(seen[index].body, sent.to_ascii_uppercase(), "{what}");
+                }
+            }
+            envoy.stat_becomes("live_streams", 0).await.unwrap();
+        }
+    }
+}
