@@ -140,6 +140,8 @@ impl Config {
                     return Err(ConfigError::field("route_cache_action", "is unknown"));
                 }
             };
+        let modes = modes(processing_mode.as_ref())?.unwrap_or_default();
+        modes.check_duplex().map_err(|error| error.under("processing_mode"))?;
         let timeout = |value: Option<_>, default, path: &str| {
             let value = value.as_ref().map_or(Ok(default), |value| duration(value, path))?;
             refuse_if(value > LONGEST_TIMEOUT, path, "must be an hour or less")?;
@@ -153,7 +155,7 @@ impl Config {
         Ok(Self {
             service: service(grpc_service.as_ref())?,
             settings: Settings {
-                modes: modes(processing_mode.as_ref())?.unwrap_or_default(),
+                modes,
                 failure_mode_allow,
                 status_on_error: status_on_error
                     .as_ref()

@@ -86,6 +86,7 @@ fn body_mode(mode: BodyMode) -> i32 {
         BodyMode::Buffered => BodySendMode::Buffered,
         BodyMode::Partial => BodySendMode::BufferedPartial,
         BodyMode::Streamed => BodySendMode::Streamed,
+        BodyMode::Duplex => BodySendMode::FullDuplexStreamed,
     })
 }
 

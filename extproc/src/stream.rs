@@ -27,8 +27,13 @@ use crate::session::Session;
 pub enum Event {
     Answer(Box<ProcessingResponse>),
     Closed(Result<(), Failure>),
-    Deadline { direction: Direction, number: u64 },
+    Deadline {
+        direction: Direction,
+        number: u64,
+    },
     Nudge(Direction),
+    /// The processor has caught up with what was sent to it.
+    Room,
 }
 
 type Context<'a> = Cx<'a, Event>;
@@ -123,10 +128,12 @@ impl Stream {
     }
 
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
+        let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
         let data = Data {
             end,
             total: cx.body_so_far(direction),
-            limit: usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX),
+            limit,
+            backlog: self.session.as_ref().is_some_and(|session| session.backlog(limit)),
             bytes: || whole(cx, direction),
         };
         let taken = self.machine.data(direction, data);
@@ -174,7 +181,9 @@ impl Stream {
         match action {
             Action::Send { direction, what, number, within } => {
                 self.send(cx, direction, what);
-                cx.after(within, Event::Deadline { direction, number });
+                if let Some(within) = within {
+                    cx.after(within, Event::Deadline { direction, number });
+                }
             }
             Action::MoreTime { direction, number, within } => {
                 cx.after(within, Event::Deadline { direction, number });
@@ -486,6 +495,7 @@ impl HttpStream for Stream {
             Event::Answer(answer) => self.machine.answer(*answer),
             Event::Deadline { direction, number } => self.machine.deadline(direction, number),
             Event::Nudge(direction) => self.machine.nudged(direction),
+            Event::Room => self.machine.room(),
             Event::Closed(result) => {
                 if let Err(failure) = &result {
                     tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");

@@ -10,8 +10,8 @@ use proto::processing_request::Request as Part;
 use proto::processing_response::Response as Reply;
 
 /// A processor that writes bodies in capitals, and takes its time over every seventh message.
-fn capitals() -> Script {
-    Script::default().process(|request, n| async move {
+fn capitals(duplex: bool) -> Script {
+    Script::default().process(move |request, n| async move {
         if n % 7 == 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -23,7 +23,23 @@ fn capitals() -> Script {
                 ..Default::default()
             }),
         };
+        let streamed = |body: &proto::HttpBody| proto::BodyResponse {
+            response: Some(proto::CommonResponse {
+                body_mutation: Some(proto::BodyMutation {
+                    mutation: Some(proto::body_mutation::Mutation::StreamedResponse(
+                        proto::StreamedBodyResponse {
+                            body: body.body.to_ascii_uppercase(),
+                            end_of_stream: body.end_of_stream,
+                            ..Default::default()
+                        },
+                    )),
+                }),
+                ..Default::default()
+            }),
+        };
         let response = match &request.request {
+            Some(Part::RequestBody(body)) if duplex => Reply::RequestBody(streamed(body)),
+            Some(Part::ResponseBody(body)) if duplex => Reply::ResponseBody(streamed(body)),
             Some(Part::RequestBody(body)) => Reply::RequestBody(capitals(&body.body)),
             Some(Part::ResponseBody(body)) => Reply::ResponseBody(capitals(&body.body)),
             _ => return Ok(unchanged(&request)),
@@ -39,13 +55,17 @@ fn letters(length: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_any_size_arrive_whole_through_a_small_buffer() {
     for version in Version::ALL {
-        for mode in ["STREAMED", "BUFFERED_PARTIAL"] {
+        for mode in ["STREAMED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED"] {
             let large = letters(300_000);
             let answer = Answer { body: vec![large.clone()], ..Answer::default() };
             let upstream = Upstream::start(answer).await.unwrap();
-            let services = Services::start(capitals().unrecorded()).await.unwrap();
-            let config =
-                json!({"processing_mode": {"request_body_mode": mode, "response_body_mode": mode}});
+            let services = Services::start(capitals(mode == "FULL_DUPLEX_STREAMED").unrecorded())
+                .await
+                .unwrap();
+            let config = json!({"processing_mode": {
+                "request_body_mode": mode, "response_body_mode": mode,
+                "request_trailer_mode": "SEND", "response_trailer_mode": "SEND",
+            }});
             let filter = Kind::ExtProc.module(config, services.port());
             let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
             bootstrap.listener = json!({"per_connection_buffer_limit_bytes": 16384});
@@ -66,7 +86,7 @@ async fn bodies_of_any_size_arrive_whole_through_a_small_buffer() {
                 let seen = upstream.seen();
                 let sent = if index == 3 { b"abcd".to_vec() } else { large.clone() };
                 assert!(same(&seen[index].body, &sent), "{what}: {} bytes", seen[index].body.len());
-                if mode == "STREAMED" {
+                if mode != "BUFFERED_PARTIAL" {
                     assert_eq!(response.body, large.to_ascii_uppercase(), "{what}");
                     assert_eq!(seen[index].body, sent.to_ascii_uppercase(), "{what}");
                 }

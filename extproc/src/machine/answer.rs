@@ -13,6 +13,7 @@ use callout_common::config::duration;
 
 const SPURIOUS: &str = "spurious_message";
 const UNHANDLED: &str = "unhandled_message";
+const NOT_DUPLEX: &str = "spurious_message:_Normal_body_mutation_response_is_received_while_body_mode__is_FULL_DUPLEX_STREAMED";
 /// The shortest time that an override may ask for.
 const LEAST_TIME: std::time::Duration = std::time::Duration::from_millis(1);
 
@@ -129,6 +130,7 @@ impl Machine {
         };
         if let Some(wanted) = mode_override
             && self.settings.allow_mode_override
+            && !self.settings.modes.any_duplex()
         {
             let Ok(modes) = self.modes.overridden(&wanted) else {
                 return self.spurious(UNHANDLED, actions);
@@ -168,6 +170,12 @@ impl Machine {
         match self.modes.body(direction) {
             BodyMode::None => {}
             _ if bodiless => {}
+            BodyMode::Duplex => {
+                // Pieces that came before this mode was in force are still with Envoy.
+                let pipe = &mut self.side_mut(direction).pipe;
+                pipe.ended |= arrived.all;
+                return self.duplex_from_headers(direction, arrived.some, actions);
+            }
             // A body that is there already is one message in every mode.
             _ if whole => {
                 let trailers = arrived.trailers;
@@ -211,6 +219,19 @@ impl Machine {
                 self.stream_answer(direction, common, actions);
                 return;
             }
+            Phase::Duplex => {
+                let mutation = common.body_mutation.and_then(|mutation| mutation.mutation);
+                let Some(Mutation::StreamedResponse(output)) = mutation else {
+                    return self.spurious(NOT_DUPLEX, actions);
+                };
+                let received = actions.len();
+                actions.extend([Action::Count(Stat::Received), metadata]);
+                if !self.duplex_answer(direction, output, actions) {
+                    actions.truncate(received);
+                    self.spurious(SPURIOUS, actions);
+                }
+                return;
+            }
             _ => return self.spurious(SPURIOUS, actions),
         };
         actions.extend([Action::Count(Stat::Received), metadata]);
@@ -243,7 +264,9 @@ impl Machine {
         metadata: Action,
         actions: &mut Vec<Action>,
     ) {
-        if self.side(direction).phase != Phase::Trailers {
+        let side = self.side(direction);
+        let duplex = side.phase == Phase::Duplex && side.pipe.trailers;
+        if side.phase != Phase::Trailers && !duplex {
             return self.spurious(SPURIOUS, actions);
         }
         actions.extend([Action::Count(Stat::Received), metadata]);

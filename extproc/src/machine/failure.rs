@@ -3,7 +3,7 @@
 use callout_common::grpc::{CallError, Failure};
 use callout_common::{Direction, Reply};
 
-use super::{Action, Machine, Stat};
+use super::{Action, Machine, Phase, Stat};
 
 impl Machine {
     /// The processor closed the exchange, or it failed.
@@ -55,7 +55,9 @@ impl Machine {
     }
 
     fn fail(&mut self, open: bool, status: u16, details: &str, actions: &mut Vec<Action>) {
-        if open {
+        // What went both ways at once has no original any more to let pass.
+        let lost = |side: &super::Side| side.duplex.sent && side.phase != Phase::Done;
+        if open && !lost(&self.request) && !lost(&self.response) {
             actions.push(Action::Count(Stat::FailureModeAllowed));
             self.finish(actions);
         } else {

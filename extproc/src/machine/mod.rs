@@ -2,6 +2,7 @@
 //! answers and deadlines go in; actions come out, to be carried out in order.
 
 mod answer;
+mod duplex;
 mod failure;
 mod modes;
 mod streaming;
@@ -16,6 +17,7 @@ use callout_common::{Direction, Hold, Reply};
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
 use callout_protos::pbjson_types::{Any, Struct};
 
+use duplex::Duplex;
 pub(crate) use modes::{BodyMode, Modes};
 use streaming::Pipe;
 
@@ -70,6 +72,8 @@ pub(crate) struct Data<F> {
     pub(crate) total: usize,
     /// Bytes that may be kept.
     pub(crate) limit: usize,
+    /// The processor is too slow for what was sent already.
+    pub(crate) backlog: bool,
     /// The bytes that are there by now.
     pub(crate) bytes: F,
 }
@@ -114,12 +118,13 @@ pub(crate) enum Stat {
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
-    /// Send a message; its answer is due after `within`, and the deadline carries `number`.
+    /// Send a message; its answer is due after `within`, if at all, and the deadline carries
+    /// `number`.
     Send {
         direction: Direction,
         what: What,
         number: u64,
-        within: Duration,
+        within: Option<Duration>,
     },
     /// The outstanding message has `within` more from now; the deadline carries `number`.
     MoreTime {
@@ -201,6 +206,8 @@ enum Phase {
     Body { trailers: bool, partial: bool },
     /// The body goes piece by piece: see `streaming.rs`.
     Streaming,
+    /// The body goes both ways at once: see `duplex.rs`.
+    Duplex,
     /// Bytes of a body whose processing ended wait for the next piece.
     Draining,
     /// Headers and body pass; trailers may come that the processor wants to see.
@@ -235,6 +242,7 @@ struct Side {
     /// The headers went to the processor, so edits in a body answer still reach them.
     headers_sent: bool,
     pipe: Pipe,
+    duplex: Duplex,
 }
 
 impl Side {
@@ -279,6 +287,7 @@ impl Machine {
             extended: false,
             headers_sent: false,
             pipe: Pipe::default(),
+            duplex: Duplex::default(),
         };
         let modes = settings.modes;
         Self { settings, modes, request: side(), response: side(), finished: false }
@@ -294,10 +303,8 @@ impl Machine {
         match self.modes.body(direction) {
             BodyMode::None => LengthRule::Fixed,
             BodyMode::Buffered => LengthRule::Free,
-            BodyMode::Partial | BodyMode::Streamed if self.settings.allow_content_length_header => {
-                LengthRule::Free
-            }
-            BodyMode::Partial | BodyMode::Streamed => LengthRule::Dropped,
+            _ if self.settings.allow_content_length_header => LengthRule::Free,
+            BodyMode::Partial | BodyMode::Streamed | BodyMode::Duplex => LengthRule::Dropped,
         }
     }
 
@@ -306,7 +313,7 @@ impl Machine {
         let unknown = match self.modes.body(direction) {
             BodyMode::None => false,
             BodyMode::Buffered => !self.modes.headers(direction),
-            BodyMode::Partial | BodyMode::Streamed => true,
+            BodyMode::Partial | BodyMode::Streamed | BodyMode::Duplex => true,
         };
         unknown && !self.settings.allow_content_length_header
     }
@@ -330,7 +337,9 @@ impl Machine {
     }
 
     fn send(&mut self, direction: Direction, what: What) -> Action {
-        let within = self.settings.message_timeout;
+        // What goes both ways at once has no one answer to wait for.
+        let within = (self.modes.body(direction) != BodyMode::Duplex)
+            .then_some(self.settings.message_timeout);
         let side = self.side_mut(direction);
         side.number += 1;
         side.extended = false;
@@ -341,7 +350,7 @@ impl Machine {
     const fn hold(&self, direction: Direction) -> Stance {
         Stance::Hold(match self.modes.body(direction) {
             BodyMode::Buffered => Hold::Buffer,
-            BodyMode::None | BodyMode::Partial | BodyMode::Streamed => Hold::Watermark,
+            _ => Hold::Watermark,
         })
     }
 
@@ -364,6 +373,7 @@ impl Machine {
                 BodyMode::None => self.after_body(direction),
                 BodyMode::Buffered | BodyMode::Partial => Phase::Gather { held: false },
                 BodyMode::Streamed => Phase::Streaming,
+                BodyMode::Duplex => Phase::Duplex,
             };
             self.enter(direction, phase);
         }
@@ -381,9 +391,12 @@ impl Machine {
         direction: Direction,
         data: Data<impl FnOnce() -> Bytes>,
     ) -> (Vec<Action>, Stance) {
-        let Data { end, total, limit, bytes } = data;
+        let Data { end, total, limit, backlog, bytes } = data;
         let hold = self.hold(direction);
+        let duplex = self.modes.body(direction) == BodyMode::Duplex;
         match self.side(direction).phase {
+            Phase::Duplex => self.duplex_data(direction, end, bytes, backlog),
+            Phase::Headers { .. } if duplex => self.duplex_data(direction, end, bytes, backlog),
             Phase::Headers { end: _, arrived } => {
                 let over = limit > 0 && total > limit;
                 let arrived = Arrived { some: true, all: end, over, ..arrived };
@@ -422,7 +435,10 @@ impl Machine {
         bytes: impl FnOnce() -> Bytes,
     ) -> (Vec<Action>, Stance) {
         let hold = self.hold(direction);
+        let duplex = self.modes.body(direction) == BodyMode::Duplex;
         match self.side(direction).phase {
+            Phase::Duplex => self.duplex_trailers(direction, bytes),
+            Phase::Headers { .. } if duplex => self.duplex_trailers(direction, bytes),
             Phase::Headers { end, arrived } => {
                 let arrived = Arrived { trailers: true, ..arrived };
                 self.enter(direction, Phase::Headers { end, arrived });
@@ -464,7 +480,7 @@ impl Machine {
             let side = self.side(direction);
             match side.phase {
                 Phase::Start | Phase::Replaced | Phase::Draining => {}
-                Phase::Streaming => self.stream_finish(direction, actions),
+                Phase::Streaming | Phase::Duplex => self.stream_finish(direction, actions),
                 _ => {
                     if side.held() {
                         self.stream_rest(direction, actions);

@@ -1,5 +1,6 @@
 //! `ProcessingMode`: what the processor sees.
 
+use callout_common::config::refuse_if;
 use callout_common::{ConfigError, Direction};
 use callout_protos::envoy::extensions::filters::http::ext_proc::v3 as proto;
 use proto::processing_mode::{BodySendMode, HeaderSendMode};
@@ -11,6 +12,7 @@ pub(crate) enum BodyMode {
     Buffered,
     Partial,
     Streamed,
+    Duplex,
 }
 
 /// What the processor sees.
@@ -61,6 +63,26 @@ impl Modes {
             Direction::Request => self.request_trailers,
             Direction::Response => self.response_trailers,
         }
+    }
+
+    /// Whether a body goes both ways at once in either direction.
+    pub(crate) fn any_duplex(&self) -> bool {
+        self.request_body == BodyMode::Duplex || self.response_body == BodyMode::Duplex
+    }
+
+    /// A body that goes both ways at once needs its trailers shown, too: they end it.
+    pub(crate) fn check_duplex(&self) -> Result<(), ConfigError> {
+        for (body, trailers, field) in [
+            (self.request_body, self.request_trailers, "request_trailer_mode"),
+            (self.response_body, self.response_trailers, "response_trailer_mode"),
+        ] {
+            refuse_if(
+                body == BodyMode::Duplex && !trailers,
+                field,
+                "has to be SEND where the body is FULL_DUPLEX_STREAMED",
+            )?;
+        }
+        Ok(())
     }
 
     /// Reads a `ProcessingMode`.
@@ -121,6 +143,7 @@ fn body(mode: i32) -> Result<BodyMode, UnsupportedMode> {
         Ok(BodySendMode::Buffered) => Ok(BodyMode::Buffered),
         Ok(BodySendMode::BufferedPartial) => Ok(BodyMode::Partial),
         Ok(BodySendMode::Streamed) => Ok(BodyMode::Streamed),
+        Ok(BodySendMode::FullDuplexStreamed) => Ok(BodyMode::Duplex),
         Ok(other) => Err(UnsupportedMode(other.as_str_name())),
         Err(_) => Err(UnsupportedMode("this mode")),
     }

@@ -11,7 +11,7 @@ use callout_common::{Direction, Hold};
 use callout_protos::envoy::service::ext_proc::v3::CommonResponse;
 
 use super::answer::replacement;
-use super::{Action, Machine, Phase, Stance, What};
+use super::{Action, BodyMode, Machine, Phase, Stance, What};
 
 /// The pieces of one body on their way.
 #[derive(Debug, Default)]
@@ -19,15 +19,15 @@ pub(super) struct Pipe {
     /// Pieces without an answer, the oldest first, with the numbers of their deadlines.
     pub(super) sent: VecDeque<(u64, Bytes)>,
     /// What is answered, and may go.
-    ready: Vec<u8>,
+    pub(super) ready: Vec<u8>,
     /// Taken from Envoy, and not sent: there was nothing left to hold it by.
     waiting: Bytes,
     /// A hook holds the direction, so it can be let go on once.
-    held: bool,
+    pub(super) held: bool,
     /// Envoy keeps pieces for us: too much is on its way.
-    parked: bool,
-    ended: bool,
-    trailers: bool,
+    pub(super) parked: bool,
+    pub(super) ended: bool,
+    pub(super) trailers: bool,
 }
 
 impl Pipe {
@@ -35,7 +35,7 @@ impl Pipe {
         self.sent.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + self.ready.len()
     }
 
-    const fn over(&self) -> bool {
+    pub(super) const fn over(&self) -> bool {
         self.ended || self.trailers
     }
 }
@@ -169,9 +169,16 @@ impl Machine {
     /// The pieces that Envoy kept for us, now taken from it.
     pub(crate) fn stream_taken(&mut self, direction: Direction, bytes: Bytes) -> Vec<Action> {
         let mut actions = Vec::new();
+        let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let pipe = &mut self.side_mut(direction).pipe;
         pipe.parked = false;
         let end = pipe.ended;
+        if duplex {
+            self.side_mut(direction).duplex.sent = true;
+            actions.push(self.send(direction, What::Piece { bytes, end }));
+            self.duplex_pump(direction, &mut actions);
+            return actions;
+        }
         if !pipe.over() && pipe.held && !pipe.ready.is_empty() {
             // This spends the hold; the bytes go with the next piece, which has to come.
             actions.push(Action::AppendBody(direction, std::mem::take(&mut pipe.ready)));
@@ -242,11 +249,16 @@ impl Machine {
 
     /// The event of its own.
     pub(crate) fn nudged(&mut self, direction: Direction) -> Vec<Action> {
-        if self.side(direction).phase != Phase::Draining {
-            return Vec::new();
+        let mut actions = Vec::new();
+        match self.side(direction).phase {
+            Phase::Draining => {
+                self.enter(direction, Phase::Done);
+                actions.push(Action::Release(direction));
+            }
+            Phase::Duplex => self.duplex_pump(direction, &mut actions),
+            _ => {}
         }
-        self.enter(direction, Phase::Done);
-        vec![Action::Release(direction)]
+        actions
     }
 }
 
