@@ -2,6 +2,7 @@
 //! and responses, as with the built-in `envoy.filters.http.ext_proc`, out of a dynamic module.
 
 mod attributes;
+mod carry_out;
 mod config;
 mod immediate;
 mod machine;

@@ -5,8 +5,10 @@
 use std::time::{Duration, Instant};
 
 use callout_integration::prelude::*;
+use callout_integration::services::message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tonic::Status;
 
 const DEADLINE: Duration = Duration::from_millis(300);
 /// What a busy machine may add to it.
@@ -146,4 +148,32 @@ async fn ending_its_connections_between_requests_fails_nothing() {
         assert_eq!(Request::get("/").send(envoy.port()).await.status, 200, "{kind:?}");
         assert!(!second.asked().is_empty());
     }
+}
+
+/// How often the service is asked about one request, and what the client gets.
+async fn retried(policy: Value) -> (usize, u16) {
+    let script = Script::default().check(|_, n| {
+        std::future::ready(match n {
+            0 | 1 => Err(Status::unavailable("not now")),
+            _ => Ok(message(json!({"status": {}}))),
+        })
+    });
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let services = Services::start(script).await.unwrap();
+    let filter =
+        Kind::Authz.module(json!({"grpc_service": {"retry_policy": policy}}), services.port());
+    let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+    let envoy = Envoy::start(Version::LATEST, &bootstrap).await.unwrap();
+    let status = Request::get("/").send(envoy.port()).await.status;
+    (services.asked().len(), status)
+}
+
+// The built-in does so through envoy_grpc only.
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_calls_are_made_again_where_the_policy_says_so() {
+    let unavailable = |retries: u32| json!({"num_retries": retries, "retry_on": "unavailable"});
+    assert_eq!(retried(unavailable(2)).await, (3, 200));
+    assert_eq!(retried(unavailable(1)).await, (2, 403));
+    assert_eq!(retried(json!({"num_retries": 2, "retry_on": "internal"})).await, (1, 403));
+    assert_eq!(retried(json!({"num_retries": 2})).await, (1, 403));
 }

@@ -18,6 +18,7 @@ use tonic::{Request, Status, Streaming};
 use super::connection::{Entered, Wire};
 use super::endpoint::Endpoint;
 use super::error::CallError;
+use super::retry::RetryPolicy;
 use super::target::Target;
 
 /// Largest answer, in bytes.
@@ -33,6 +34,7 @@ pub struct Client {
     endpoint: Arc<Endpoint>,
     origin: http::Uri,
     in_flight: Arc<Semaphore>,
+    retry: Option<Arc<RetryPolicy>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -52,11 +54,18 @@ impl Client {
             .build()
             .ok()?;
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        Some(Self { endpoint: Endpoint::shared(target), origin, in_flight })
+        Some(Self { endpoint: Endpoint::shared(target), origin, in_flight, retry: None })
+    }
+
+    /// With unary calls made again as `policy` says.
+    pub(super) fn with_retries(mut self, policy: Option<RetryPolicy>) -> Self {
+        self.retry = policy.map(Arc::new);
+        self
     }
 
     /// Calls the unary method at `path` (`/package.Service/Method`). The whole call, connecting
-    /// included, ends by `deadline`. A call that never reached the service is sent again.
+    /// included, ends by `deadline`. A call that never reached the service is sent again, and one
+    /// that failed is made again where `retry_policy` says so.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -69,12 +78,23 @@ impl Client {
     ) -> Result<R, CallError> {
         let _permit = self.permit()?;
         let bytes = Bytes::from(request.encode_to_vec());
-        let mut resends = 0;
+        let (mut resends, mut retries) = (0, 0);
+        // Kept over the second attempt: it counts against the budget until it is over.
+        let mut _leave;
         loop {
             let attempt = self.unary_once(path, bytes.clone(), metadata, deadline);
             match attempt.await {
                 Err(CallError::NotSent) if resends < RESENDS => resends += 1,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let policy = self.retry.as_deref();
+                    let delay =
+                        policy.and_then(|policy| policy.delay(&error, retries, rand::random()));
+                    let leave = policy.and_then(|policy| policy.leave(self.calls_in_flight()));
+                    let (Some(delay), Some(leave)) = (delay, leave) else { return Err(error) };
+                    _leave = leave;
+                    retries += 1;
+                    within(deadline, tokio::time::sleep(delay)).await?;
+                }
                 Ok(answer) => {
                     return R::decode(answer).map_err(|error| CallError::Decode(error.to_string()));
                 }
@@ -134,6 +154,10 @@ impl Client {
             .map_err(|status| CallError::from_status(&status))?
             .into_inner();
         Ok(Answers { answers, _entered: entered, _permit: permit })
+    }
+
+    fn calls_in_flight(&self) -> usize {
+        MAX_IN_FLIGHT.saturating_sub(self.in_flight.available_permits())
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, CallError> {

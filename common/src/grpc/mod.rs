@@ -8,6 +8,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod metadata;
+mod retry;
 mod service;
 mod target;
 

@@ -8,6 +8,7 @@ use callout_protos::envoy::config::core::v3::grpc_service::{GoogleGrpc, TargetSp
 
 use super::call::Client;
 use super::metadata::MetadataTemplate;
+use super::retry::RetryPolicy;
 use super::target::Target;
 use crate::config::{ConfigError, duration, refuse_if};
 
@@ -29,7 +30,11 @@ impl Service {
     /// The field that is missing, wrong or not supported, seen from the `GrpcService`.
     pub fn configure(config: &GrpcService) -> Result<Self, ConfigError> {
         let GrpcService { timeout, initial_metadata, retry_policy, target_specifier } = config;
-        refuse_if(retry_policy.is_some(), "retry_policy", "retries are not supported yet")?;
+        let retries = retry_policy
+            .as_ref()
+            .map(RetryPolicy::configure)
+            .transpose()
+            .map_err(|error| error.under("retry_policy"))?;
         let google = match target_specifier {
             Some(TargetSpecifier::GoogleGrpc(google)) => google,
             Some(TargetSpecifier::EnvoyGrpc(_)) => {
@@ -41,7 +46,9 @@ impl Service {
             None => return Err(ConfigError::field("google_grpc", "is required")),
         };
         Ok(Self {
-            client: client(google).map_err(|error| error.under("google_grpc"))?,
+            client: client(google)
+                .map_err(|error| error.under("google_grpc"))?
+                .with_retries(retries),
             timeout: timeout.as_ref().map(|value| duration(value, "timeout")).transpose()?,
             metadata: MetadataTemplate::parse(initial_metadata)?,
         })

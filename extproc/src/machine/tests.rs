@@ -6,8 +6,10 @@ use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proptest::prelude::*;
 use proto::processing_response::Response;
 
-use super::*;
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
 
 const REQUEST: Direction = Direction::Request;
 const RESPONSE: Direction = Direction::Response;

@@ -1,5 +1,6 @@
 //! `envoy.config.route.v3.RateLimit`: what of a request is counted, as descriptors.
 
+mod action_config;
 mod actions;
 mod hits;
 

@@ -1,0 +1,331 @@
+//! Carries out what the machine wants done.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use callout_common::grpc::Service;
+use callout_common::host::{Body, MetadataSource};
+use callout_common::{Direction, Map, Reply};
+use callout_protos::envoy::config::core::v3::Metadata;
+use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
+use callout_protos::pbjson_types::{Any, Struct, value::Kind};
+use prost::Message;
+
+use crate::attributes::Attributes;
+use crate::immediate;
+use crate::machine::{Action, LengthRule, Target, What};
+use crate::message;
+use crate::mutate::{self, Kind as MessageKind, Length, Op};
+use crate::session::Session;
+use crate::stream::{Context, Event, Stream};
+
+/// What actions came to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) request: bool,
+    pub(crate) response: bool,
+    pub(crate) reply: Option<Reply>,
+}
+
+impl Stream {
+    /// Carries actions out in order. One that can't be ends the exchange.
+    pub(crate) fn carry_out(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            if let Action::TakeParked(direction) = action {
+                let bytes = whole(cx, direction);
+                cx.drain_body(Body::buffered(direction));
+                // What comes of it comes before the rest.
+                for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
+                    queue.push_front(action);
+                }
+            } else if let Err(details) = self.act(cx, action, &mut outcome) {
+                outcome = Outcome::default();
+                queue = self.machine.rejected(details).into();
+            }
+        }
+        outcome
+    }
+
+    fn act(
+        &mut self,
+        cx: &mut Context<'_>,
+        action: Action,
+        outcome: &mut Outcome,
+    ) -> Result<(), &'static str> {
+        let stats = self.filter.stats;
+        match action {
+            Action::Send { direction, what, number, within } => {
+                self.send(cx, direction, what);
+                if let Some(within) = within {
+                    cx.after(within, Event::Deadline { direction, number });
+                }
+            }
+            Action::MoreTime { direction, number, within } => {
+                cx.after(within, Event::Deadline { direction, number });
+            }
+            Action::Edit { direction, target, mutation } => {
+                self.edit(cx, direction, target, mutation)?;
+            }
+            Action::DropContentLength(direction) => {
+                cx.headers_mut(headers_of(direction)).remove("content-length");
+            }
+            Action::ReplaceBody(direction, bytes) => {
+                let body = Body::buffered(direction);
+                let rest = cx.body(body).split_off(self.shown(direction).min(cx.body_len(body)));
+                cx.drain_body(body);
+                cx.append_body(body, &bytes);
+                cx.append_body(body, &rest);
+            }
+            Action::TakeBody(direction) => {
+                cx.drain_body(Body::buffered(direction));
+                cx.drain_body(Body::received(direction));
+            }
+            Action::AppendBody(direction, bytes) => {
+                cx.append_body(Body::buffered(direction), &bytes);
+            }
+            Action::PrependBody(direction, bytes) => {
+                let body = Body::buffered(direction);
+                let rest = cx.body(body);
+                cx.drain_body(body);
+                cx.append_body(body, &bytes);
+                cx.append_body(body, &rest);
+            }
+            Action::Nudge(direction) => {
+                // A stream that has ended needs none.
+                let _ = cx.outbox().send(Event::Nudge(direction));
+            }
+            // Carried out by the caller, because of what follows from it.
+            Action::TakeParked(_) => {}
+            Action::CheckLength(direction) => {
+                let length = cx.headers(headers_of(direction)).get_str("content-length");
+                let body = cx.body_len(Body::buffered(direction));
+                if length.is_some_and(|length| length.parse() != Ok(body)) {
+                    return Err(
+                        "mismatch_between_content_length_and_the_length_of_the_mutated_body",
+                    );
+                }
+            }
+            Action::ClearRouteCache => cx.clear_route_cache(),
+            Action::Metadata { values, typed } => self.keep_metadata(cx, values, &typed),
+            Action::Count(stat) => cx.count(stats.of(stat)),
+            Action::Release(Direction::Request) => outcome.request = true,
+            Action::Release(Direction::Response) => outcome.response = true,
+            Action::Reply(reply) => {
+                cx.count(stats.immediate_responses_sent);
+                outcome.reply = Some(reply);
+            }
+            Action::Immediate(answer) => {
+                let (reply, rejected) = immediate::reply(*answer, &self.config().mutation_rules)?;
+                cx.count_by(stats.rejected_header_mutations, rejected);
+                cx.count(stats.immediate_responses_sent);
+                outcome.reply = Some(reply);
+            }
+            Action::HalfClose => self.session = None,
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, direction: Direction, what: What) {
+        let forward = &self.config().forward;
+        let request = match what {
+            What::Headers { end } => {
+                let lines = cx.headers(headers_of(direction)).all();
+                message::of_headers(direction, message::headers(&lines, forward), end)
+            }
+            What::Trailers => {
+                let lines = cx.headers(trailers_of(direction)).all();
+                message::of_trailers(direction, message::headers(&lines, forward))
+            }
+            What::Body { end } => {
+                let body = whole(cx, direction);
+                *self.shown_mut(direction) = body.len();
+                message::of_body(direction, body, end)
+            }
+            What::Piece { bytes, end } => message::of_body(direction, bytes, end),
+        };
+        let attributes = self.attributes(cx, direction);
+        let first = (!self.opened).then(|| self.machine.modes());
+        let message = message::message(request, self.metadata(cx), attributes, first);
+        if self.session.is_none() && !self.opened {
+            self.open(cx);
+        }
+        self.opened = true;
+        if let Some(session) = &self.session {
+            session.send(&message);
+            cx.count(self.filter.stats.stream_msgs_sent);
+        }
+    }
+
+    const fn shown(&self, direction: Direction) -> usize {
+        let [request, response] = self.shown;
+        match direction {
+            Direction::Request => request,
+            Direction::Response => response,
+        }
+    }
+
+    const fn shown_mut(&mut self, direction: Direction) -> &mut usize {
+        let [request, response] = &mut self.shown;
+        match direction {
+            Direction::Request => request,
+            Direction::Response => response,
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context<'_>) {
+        let overrides = self.overrides();
+        let service: &Service = overrides
+            .and_then(|overrides| overrides.service.as_ref())
+            .unwrap_or_else(|| &self.config().service);
+        let mut metadata = service.metadata.fill(|operator| cx.operator(operator));
+        if let Some(overrides) = overrides {
+            overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
+        }
+        let client = service.client.clone();
+        let (session, work) = Session::new(client, metadata, cx.outbox());
+        cx.spawn_detached(work);
+        cx.count(self.filter.stats.streams_started);
+        self.session = Some(session);
+    }
+
+    /// The attributes of `direction`, with its first message.
+    fn attributes(&mut self, cx: &Context<'_>, direction: Direction) -> Option<Struct> {
+        let [request, response] = &mut self.attributes_sent;
+        let sent = match direction {
+            Direction::Request => request,
+            Direction::Response => response,
+        };
+        if std::mem::replace(sent, true) {
+            return None;
+        }
+        let chosen = |own: Option<&Attributes>, filter: &Attributes| {
+            own.unwrap_or(filter).values(cx, self.began)
+        };
+        let overrides = self.overrides();
+        match direction {
+            Direction::Request => chosen(
+                overrides.and_then(|overrides| overrides.request_attributes.as_ref()),
+                &self.config().request_attributes,
+            ),
+            Direction::Response => chosen(
+                overrides.and_then(|overrides| overrides.response_attributes.as_ref()),
+                &self.config().response_attributes,
+            ),
+        }
+    }
+
+    /// `metadata_context`: the cluster's metadata, under the stream's own.
+    fn metadata(&self, cx: &Context<'_>) -> Metadata {
+        let mut context = Metadata::default();
+        for (source, namespaces) in [
+            (MetadataSource::Cluster, self.namespaces(|options| options.cluster.as_ref())),
+            (MetadataSource::Dynamic, self.namespaces(|options| options.forwarding.as_ref())),
+        ] {
+            if let Some(namespaces) = namespaces {
+                cx.metadata(source).collect(&namespaces.untyped, &namespaces.typed, &mut context);
+            }
+        }
+        context
+    }
+
+    /// Keeps what the configuration wants of an answer's metadata: each top-level key is a
+    /// namespace.
+    fn keep_metadata(
+        &self,
+        cx: &mut Context<'_>,
+        values: Option<Struct>,
+        typed: &HashMap<String, Any>,
+    ) {
+        let Some(wanted) = self.namespaces(|options| options.receiving.as_ref()) else { return };
+        let mut metadata = cx.metadata_mut();
+        for (namespace, value) in values.into_iter().flat_map(|values| values.fields) {
+            if wanted.untyped.contains(&namespace) {
+                let values = match value.kind {
+                    Some(Kind::StructValue(values)) => values,
+                    _ => Struct::default(),
+                };
+                metadata.merge_struct(&namespace, &values);
+            }
+        }
+        for (namespace, value) in typed {
+            if wanted.typed.contains(namespace) {
+                metadata.set_typed(namespace, &value.encode_to_vec());
+            }
+        }
+    }
+
+    fn edit(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        target: Target,
+        mutation: HeaderMutation,
+    ) -> Result<(), &'static str> {
+        let (map, kind) = match (target, direction) {
+            (Target::Headers { replaces }, Direction::Request) => {
+                (Map::Request, MessageKind::Request { method: replaces })
+            }
+            (Target::Headers { .. }, Direction::Response) => (Map::Response, MessageKind::Response),
+            (Target::Trailers, _) => (trailers_of(direction), MessageKind::Trailers),
+        };
+        let held = cx.headers(map).get("content-length").map(<[u8]>::to_vec);
+        let length = match target {
+            Target::Headers { replaces: true } | Target::Trailers => Length::Dropped,
+            Target::Headers { .. } => match self.machine.length_rule(direction) {
+                LengthRule::Free => Length::Checked,
+                LengthRule::Fixed => Length::Fixed(held.as_deref()),
+                LengthRule::Dropped => Length::Dropped,
+            },
+        };
+        let plan = mutate::plan(mutation, &self.config().mutation_rules, kind, length)?;
+        cx.count_by(self.filter.stats.rejected_header_mutations, plan.rejected);
+        if plan.ops.is_empty() {
+            return Ok(());
+        }
+        let before = size(cx, map);
+        let mut headers = cx.headers_mut(map);
+        for op in plan.ops {
+            match op {
+                Op::Remove(name) => headers.remove(&name),
+                Op::Set(name, value) => headers.set(&name, &value),
+                Op::Add(name, value) => headers.add(&name, &value),
+            };
+        }
+        if mutate::within_limits(before, size(cx, map)) {
+            Ok(())
+        } else {
+            Err("header_mutation_result_exceeds_limit")
+        }
+    }
+}
+
+/// What there is of a body: what Envoy keeps, and the hook's piece.
+pub(crate) fn whole(cx: &Context<'_>, direction: Direction) -> Bytes {
+    let mut body = cx.body(Body::buffered(direction));
+    if !cx.received_is_buffered(direction) {
+        body.extend(cx.body(Body::received(direction)));
+    }
+    body.into()
+}
+
+const fn headers_of(direction: Direction) -> Map {
+    match direction {
+        Direction::Request => Map::Request,
+        Direction::Response => Map::Response,
+    }
+}
+
+const fn trailers_of(direction: Direction) -> Map {
+    match direction {
+        Direction::Request => Map::RequestTrailers,
+        Direction::Response => Map::ResponseTrailers,
+    }
+}
+
+/// Lines and bytes of a header map.
+fn size(cx: &Context<'_>, map: Map) -> (usize, usize) {
+    let lines = cx.headers(map).all();
+    (lines.len(), lines.iter().map(|line| line.name.len() + line.value.len()).sum())
+}

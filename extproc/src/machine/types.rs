@@ -1,0 +1,173 @@
+//! What goes into the machine, and what comes out of it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use callout_common::{Direction, Hold, Reply};
+use callout_protos::envoy::service::ext_proc::v3::{HeaderMutation, ImmediateResponse};
+use callout_protos::pbjson_types::{Any, Struct};
+
+use super::Modes;
+
+/// What the configuration says about the exchange.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) modes: Modes,
+    pub(crate) failure_mode_allow: bool,
+    pub(crate) status_on_error: u16,
+    pub(crate) message_timeout: Duration,
+    /// `max_message_timeout`; zero allows no override.
+    pub(crate) max_message_timeout: Duration,
+    pub(crate) allow_mode_override: bool,
+    pub(crate) allowed_override_modes: Vec<Modes>,
+    pub(crate) disable_immediate_response: bool,
+    pub(crate) route_cache: RouteCache,
+    pub(crate) allow_content_length_header: bool,
+}
+
+/// `route_cache_action`, and `disable_clear_route_cache`, which means to retain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteCache {
+    Default,
+    Clear,
+    Retain,
+}
+
+/// A message to the processor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    Headers {
+        end: bool,
+    },
+    /// All of the body that is there.
+    Body {
+        end: bool,
+    },
+    /// One piece of a streamed body.
+    Piece {
+        bytes: Bytes,
+        end: bool,
+    },
+    Trailers,
+}
+
+/// A piece of a body, as a hook has it.
+#[derive(Debug)]
+pub(crate) struct Data<F> {
+    /// It is the last, and no trailers follow.
+    pub(crate) end: bool,
+    /// Bytes that are there by now, this piece included.
+    pub(crate) total: usize,
+    /// Bytes that may be kept.
+    pub(crate) limit: usize,
+    /// The processor is too slow for what was sent already.
+    pub(crate) backlog: bool,
+    /// The bytes that are there by now.
+    pub(crate) bytes: F,
+}
+
+/// What a processor may do to `content-length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LengthRule {
+    /// Set it: it is compared with the body, or the configuration allows it.
+    Free,
+    /// Leave it.
+    Fixed,
+    /// It is taken off.
+    Dropped,
+}
+
+/// Which map an edit changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// `replaces` when the answer replaces the whole message, and so may change the method.
+    Headers {
+        replaces: bool,
+    },
+    Trailers,
+}
+
+/// A statistic of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stat {
+    Received,
+    Spurious,
+    Closed,
+    Failed,
+    FailureModeAllowed,
+    Timeout,
+    MoreTime,
+    MoreTimeIgnored,
+    ClearRouteIgnored,
+    ClearRouteDisabled,
+    ServerHalfClosed,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Send a message; its answer is due after `within`, if at all, and the deadline carries
+    /// `number`.
+    Send {
+        direction: Direction,
+        what: What,
+        number: u64,
+        within: Option<Duration>,
+    },
+    /// The outstanding message has `within` more from now; the deadline carries `number`.
+    MoreTime {
+        direction: Direction,
+        number: u64,
+        within: Duration,
+    },
+    /// Change headers or trailers. May fail: see [`super::Machine::rejected`].
+    Edit {
+        direction: Direction,
+        target: Target,
+        mutation: HeaderMutation,
+    },
+    /// Take the length off the headers: the body may change.
+    DropContentLength(Direction),
+    /// Replace what of the held body was sent.
+    ReplaceBody(Direction, Vec<u8>),
+    /// Take the hook's piece, and what Envoy keeps of the body, out of it.
+    TakeBody(Direction),
+    /// Take what Envoy keeps of the body out of it: see [`super::Machine::stream_taken`].
+    TakeParked(Direction),
+    /// Put bytes after what Envoy keeps of the body.
+    AppendBody(Direction, Vec<u8>),
+    /// Put bytes before what Envoy keeps of the body.
+    PrependBody(Direction, Vec<u8>),
+    /// Come back in an event: see [`super::Machine::nudged`].
+    Nudge(Direction),
+    /// Make sure that `content-length` is what the held body has. May fail.
+    CheckLength(Direction),
+    /// Make Envoy choose the route again.
+    ClearRouteCache,
+    /// Keep the metadata of an answer.
+    Metadata {
+        values: Option<Struct>,
+        typed: HashMap<String, Any>,
+    },
+    Count(Stat),
+    /// Let a held direction go on.
+    Release(Direction),
+    /// Answer the request.
+    Reply(Reply),
+    /// Answer the request as the processor says.
+    Immediate(Box<ImmediateResponse>),
+    /// Nothing more goes to the processor.
+    HalfClose,
+}
+
+/// What a hook tells Envoy about the piece at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stance {
+    Pass,
+    Hold(Hold),
+    /// What is appended goes, and the piece at hand is held.
+    Flush(Hold),
+    /// The piece was replaced by something else, and goes.
+    Swallow,
+}
