@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{ConfigError, RawConfig};
 use crate::cx::Cx;
-use crate::decision::{Resume, Step};
+use crate::decision::{Direction, Resume, Step};
 use crate::reply::Reply;
 use crate::stats::Setup;
 
@@ -81,6 +81,12 @@ pub trait HttpStream: 'static {
     fn lost(&mut self, cx: &mut Cx<'_, Self::Event>) -> Resume {
         let _ = cx;
         Resume::Reply(Reply::new(500).details("callout_lost"))
+    }
+
+    /// `direction` was let go on: what was held has reached the filters behind, as far as they take
+    /// it now. Not called when that ended the stream.
+    fn resumed(&mut self, cx: &mut Cx<'_, Self::Event>, direction: Direction) {
+        let _ = (cx, direction);
     }
 
     /// The stream ended, in whatever way. Pending work has been cancelled.

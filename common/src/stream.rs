@@ -238,7 +238,7 @@ impl<F: Filter> Runner<F> {
             Step::Flush(hold) => {
                 if self.flow.get().held(direction).is_some() {
                     self.update(|flow| flow.left(direction));
-                    host.resume(direction);
+                    self.let_go(host, direction);
                     // Letting data go on may have ended the stream.
                     if self.flow.get().ended {
                         return Some(hold);
@@ -302,7 +302,16 @@ impl<F: Filter> Runner<F> {
             flow.hold(direction, None);
             flow.left(direction);
         });
+        self.let_go(host, direction);
+    }
+
+    fn let_go(&self, host: &mut dyn Host, direction: Direction) {
         host.resume(direction);
+        let flow = self.flow.get();
+        if !flow.ended && !flow.done {
+            // A panic here is counted; what was let go has gone.
+            let _ = self.run(host, |stream, cx| stream.resumed(cx, direction));
+        }
     }
 
     fn end(&self) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use callout_common::grpc::Service;
 use callout_common::host::{Body, MetadataSource};
 use callout_common::{Direction, Map, Reply};
@@ -14,7 +14,7 @@ use prost::Message;
 use crate::attributes::Attributes;
 use crate::immediate;
 use crate::machine::{Action, LengthRule, Target, What};
-use crate::message;
+use crate::message::{self, Exchange};
 use crate::mutate::{self, Kind as MessageKind, Length, Op};
 use crate::session::Session;
 use crate::stream::{Context, Event, Stream};
@@ -34,8 +34,7 @@ impl Stream {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             if let Action::TakeParked(direction) = action {
-                let bytes = whole(cx, direction);
-                cx.drain_body(Body::buffered(direction));
+                let bytes = self.take_ours(cx, direction);
                 // What comes of it comes before the rest.
                 for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
                     queue.push_front(action);
@@ -72,25 +71,26 @@ impl Stream {
                 cx.headers_mut(headers_of(direction)).remove("content-length");
             }
             Action::ReplaceBody(direction, bytes) => {
-                let body = Body::buffered(direction);
-                let rest = cx.body(body).split_off(self.shown(direction).min(cx.body_len(body)));
-                cx.drain_body(body);
-                cx.append_body(body, &bytes);
-                cx.append_body(body, &rest);
+                let shown = *slot(&mut self.shown, direction);
+                let mut rest = self.take_ours(cx, direction);
+                rest.advance(shown.min(rest.len()));
+                cx.append_body(Body::buffered(direction), &bytes);
+                cx.append_body(Body::buffered(direction), &rest);
             }
             Action::TakeBody(direction) => {
-                cx.drain_body(Body::buffered(direction));
-                cx.drain_body(Body::received(direction));
+                self.take_ours(cx, direction);
             }
             Action::AppendBody(direction, bytes) => {
                 cx.append_body(Body::buffered(direction), &bytes);
             }
             Action::PrependBody(direction, bytes) => {
+                // The hook's own piece comes after all of it anyway.
                 let body = Body::buffered(direction);
-                let rest = cx.body(body);
+                let (theirs, rest) = kept(cx, direction, *slot(&mut self.behind, direction));
                 cx.drain_body(body);
-                cx.append_body(body, &bytes);
-                cx.append_body(body, &rest);
+                for part in [theirs, bytes, rest] {
+                    cx.append_body(body, &part);
+                }
             }
             Action::Nudge(direction) => {
                 // A stream that has ended needs none.
@@ -139,15 +139,22 @@ impl Stream {
                 message::of_trailers(direction, message::headers(&lines, forward))
             }
             What::Body { end } => {
-                let body = whole(cx, direction);
-                *self.shown_mut(direction) = body.len();
+                let body = ours(cx, direction, *slot(&mut self.behind, direction));
+                *slot(&mut self.shown, direction) = body.len();
                 message::of_body(direction, body, end)
             }
             What::Piece { bytes, end } => message::of_body(direction, bytes, end),
         };
         let attributes = self.attributes(cx, direction);
-        let first = (!self.opened).then(|| self.machine.modes());
-        let message = message::message(request, self.metadata(cx), attributes, first);
+        let settings = &self.config().settings;
+        let exchange = if settings.observability {
+            Exchange::Observed
+        } else if self.opened {
+            Exchange::Later
+        } else {
+            Exchange::First(self.machine.modes(), settings.send_body_without_waiting)
+        };
+        let message = message::message(request, self.metadata(cx), attributes, exchange);
         if self.session.is_none() && !self.opened {
             self.open(cx);
         }
@@ -158,20 +165,15 @@ impl Stream {
         }
     }
 
-    const fn shown(&self, direction: Direction) -> usize {
-        let [request, response] = self.shown;
-        match direction {
-            Direction::Request => request,
-            Direction::Response => response,
-        }
-    }
-
-    const fn shown_mut(&mut self, direction: Direction) -> &mut usize {
-        let [request, response] = &mut self.shown;
-        match direction {
-            Direction::Request => request,
-            Direction::Response => response,
-        }
+    /// Takes out of Envoy what it keeps of a body for this filter, and the hook's piece.
+    pub(crate) fn take_ours(&mut self, cx: &mut Context<'_>, direction: Direction) -> Bytes {
+        let behind = *slot(&mut self.behind, direction);
+        let bytes = ours(cx, direction, behind);
+        let (theirs, _) = kept(cx, direction, behind);
+        cx.drain_body(Body::buffered(direction));
+        cx.append_body(Body::buffered(direction), &theirs);
+        cx.drain_body(Body::received(direction));
+        bytes
     }
 
     fn open(&mut self, cx: &mut Context<'_>) {
@@ -184,7 +186,7 @@ impl Stream {
             overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
         }
         let client = service.client.clone();
-        let (session, work) = Session::new(client, metadata, cx.outbox());
+        let (session, work) = Session::new(client, metadata, self.config().linger, cx.outbox());
         cx.spawn_detached(work);
         cx.count(self.filter.stats.streams_started);
         self.session = Some(session);
@@ -301,13 +303,30 @@ impl Stream {
     }
 }
 
-/// What there is of a body: what Envoy keeps, and the hook's piece.
-pub(crate) fn whole(cx: &Context<'_>, direction: Direction) -> Bytes {
-    let mut body = cx.body(Body::buffered(direction));
+/// What Envoy keeps of a body: for the filters behind, as far as it is still there, and for this one.
+fn kept(cx: &Context<'_>, direction: Direction, behind: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut theirs = cx.body(Body::buffered(direction));
+    // With less than they kept, they let it go since.
+    let ours = theirs.split_off(if behind <= theirs.len() { behind } else { 0 });
+    (theirs, ours)
+}
+
+/// What there is of a body for this filter: what Envoy keeps for it, and the hook's piece.
+pub(crate) fn ours(cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
+    let (_, mut bytes) = kept(cx, direction, behind);
     if !cx.received_is_buffered(direction) {
-        body.extend(cx.body(Body::received(direction)));
+        bytes.extend(cx.body(Body::received(direction)));
     }
-    body.into()
+    bytes.into()
+}
+
+/// The one of two values that belongs to `direction`.
+pub(crate) const fn slot<T>(both: &mut [T; 2], direction: Direction) -> &mut T {
+    let [request, response] = both;
+    match direction {
+        Direction::Request => request,
+        Direction::Response => response,
+    }
 }
 
 const fn headers_of(direction: Direction) -> Map {

@@ -18,6 +18,10 @@ use crate::machine::{Modes, RouteCache, Settings};
 /// What the built-in waits for an answer when no timeout is set, and the longest it may be told to.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a processor may take to end its side after ours has ended.
+const LINGER: Duration = Duration::from_secs(1);
+/// `deferred_close_timeout`, when none is set.
+const DEFERRED_CLOSE: Duration = Duration::from_secs(5);
 const BEYOND: &str = "a module can't do this: Envoy's module interface does not offer it";
 
 /// What this suite adds, under `callout`. Nothing yet; unknown keys are refused.
@@ -30,6 +34,8 @@ struct Callout {}
 pub(crate) struct Config {
     pub(crate) service: Service,
     pub(crate) settings: Settings,
+    /// How long an exchange may last after its request.
+    pub(crate) linger: Duration,
     pub(crate) request_attributes: Attributes,
     pub(crate) response_attributes: Attributes,
     pub(crate) stat_prefix: String,
@@ -107,17 +113,6 @@ impl Config {
 
         refuse_if(http_service.is_some(), "http_service", "is not supported: use grpc_service")?;
         refuse_if(filter_metadata.is_some(), "filter_metadata", BEYOND)?;
-        refuse_if(observability_mode, "observability_mode", "is not supported yet")?;
-        refuse_if(
-            deferred_close_timeout.is_some(),
-            "deferred_close_timeout",
-            "belongs to observability_mode, which is not supported yet",
-        )?;
-        refuse_if(
-            send_body_without_waiting_for_header_response,
-            "send_body_without_waiting_for_header_response",
-            "belongs to STREAMED bodies, which are not supported yet",
-        )?;
         let plugin = "plug-ins of Envoy's are not available to a module";
         refuse_if(processing_request_modifier.is_some(), "processing_request_modifier", plugin)?;
         refuse_if(on_processing_response.is_some(), "on_processing_response", plugin)?;
@@ -178,6 +173,13 @@ impl Config {
                 disable_immediate_response,
                 route_cache,
                 allow_content_length_header,
+                observability: observability_mode,
+                send_body_without_waiting: send_body_without_waiting_for_header_response,
+            },
+            linger: match (observability_mode, &deferred_close_timeout) {
+                (true, None) => DEFERRED_CLOSE,
+                (true, Some(timeout)) => duration(timeout, "deferred_close_timeout")?,
+                (false, _) => LINGER,
             },
             request_attributes: attributes(&request_attributes, "request_attributes")?,
             response_attributes: attributes(&response_attributes, "response_attributes")?,
@@ -298,7 +300,10 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        assert_eq!(refused(r#", "observability_mode": true"#), "observability_mode");
+        assert_eq!(
+            refused(r#", "on_processing_response": {"name": "x"}"#),
+            "on_processing_response"
+        );
         assert_eq!(
             refused(r#", "processing_mode": {"request_body_mode": "GRPC"}"#),
             "processing_mode.request_body_mode"

@@ -60,22 +60,37 @@ pub(crate) fn of_trailers(direction: Direction, trailers: HeaderMap) -> Request 
     }
 }
 
-/// A whole message. `first` is the modes in force, with the first message of an exchange.
+/// What a message says about its exchange.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Exchange<'a> {
+    /// It is the first: the modes in force, and whether bodies go without waiting for headers.
+    First(&'a Modes, bool),
+    Later,
+    /// The processor only observes.
+    Observed,
+}
+
+/// A whole message.
 pub(crate) fn message(
     request: Request,
     metadata: Metadata,
     attributes: Option<Struct>,
-    first: Option<&Modes>,
+    exchange: Exchange<'_>,
 ) -> proto::ProcessingRequest {
+    let protocol_config = match exchange {
+        Exchange::First(modes, without_waiting) => Some(proto::ProtocolConfiguration {
+            request_body_mode: body_mode(modes.request_body),
+            response_body_mode: body_mode(modes.response_body),
+            send_body_without_waiting_for_header_response: without_waiting,
+        }),
+        Exchange::Later | Exchange::Observed => None,
+    };
     proto::ProcessingRequest {
         request: Some(request),
         metadata_context: Some(metadata),
         attributes: attributes.map(|values| (ATTRIBUTES.to_owned(), values)).into_iter().collect(),
-        protocol_config: first.map(|modes| proto::ProtocolConfiguration {
-            request_body_mode: body_mode(modes.request_body),
-            response_body_mode: body_mode(modes.response_body),
-            send_body_without_waiting_for_header_response: false,
-        }),
+        observability_mode: matches!(exchange, Exchange::Observed),
+        protocol_config,
         ..Default::default()
     }
 }
@@ -101,9 +116,14 @@ mod tests {
         assert_eq!(map.headers[0].raw_value, b"\xff");
         assert!(map.headers[0].value.is_empty());
         let request = of_headers(Direction::Request, map, true);
-        let first = message(request.clone(), Metadata::default(), None, Some(&Modes::default()));
+        let first = message(
+            request.clone(),
+            Metadata::default(),
+            None,
+            Exchange::First(&Modes::default(), false),
+        );
         assert!(first.protocol_config.is_some() && first.attributes.is_empty());
-        let later = message(request, Metadata::default(), Some(Struct::default()), None);
+        let later = message(request, Metadata::default(), Some(Struct::default()), Exchange::Later);
         assert!(later.protocol_config.is_none() && later.attributes.contains_key(ATTRIBUTES));
     }
 }

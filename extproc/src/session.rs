@@ -16,8 +16,6 @@ use prost::Message;
 use crate::stream::Event;
 
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
-/// How long a processor may take to end its side after ours has ended.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The worker's end of an exchange. Dropping it closes our side.
 #[derive(Debug)]
@@ -40,10 +38,12 @@ struct Backlog {
 const ROOM: usize = 16 << 10;
 
 impl Session {
-    /// An exchange, and the work that carries it.
+    /// An exchange, and the work that carries it. It lasts for `linger` after this end is dropped,
+    /// at the most.
     pub(crate) fn new(
         client: Client,
         metadata: MetadataMap,
+        linger: Duration,
         outbox: Outbox<Event>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (messages, queue) = mpsc::unbounded();
@@ -71,7 +71,7 @@ impl Session {
             };
             let lingering = async {
                 let _ = ended.await;
-                tokio::time::sleep(LINGER).await;
+                tokio::time::sleep(linger).await;
             };
             tokio::select! {
                 result = exchange => result.map_err(Failure::Call),

@@ -38,6 +38,8 @@ pub(crate) struct Stats {
     pub(crate) immediate_responses_sent: Counter,
     /// Exchanges that the processor closed.
     pub(crate) server_half_closed: Counter,
+    /// Pieces that `observability_mode` left out, because the processor is too slow.
+    pub(crate) observation_dropped: Counter,
     /// Failed exchanges by their cause.
     pub(crate) call_failed: LabelledCounter,
 }
@@ -61,6 +63,7 @@ impl Stats {
             clear_route_cache_disabled: setup.counter("clear_route_cache_disabled")?,
             immediate_responses_sent: setup.counter("immediate_responses_sent")?,
             server_half_closed: setup.counter("server_half_closed")?,
+            observation_dropped: setup.counter("observation_dropped")?,
             call_failed: setup.labelled_counter("call_failed", "cause")?,
         })
     }
@@ -78,6 +81,7 @@ impl Stats {
             Stat::ClearRouteIgnored => self.clear_route_cache_ignored,
             Stat::ClearRouteDisabled => self.clear_route_cache_disabled,
             Stat::ServerHalfClosed => self.server_half_closed,
+            Stat::ObservationDropped => self.observation_dropped,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One exchange: feeds hooks and answers to the machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime};
 
 use callout_common::grpc::Failure;
@@ -9,7 +9,7 @@ use callout_common::{Cx, Direction, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use crate::ExtProc;
-use crate::carry_out::{Outcome, whole};
+use crate::carry_out::{Outcome, ours, slot};
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
 use crate::machine::{Action, Data, Machine, Stance};
 use crate::session::Session;
@@ -42,6 +42,9 @@ pub struct Stream {
     pub(crate) attributes_sent: [bool; 2],
     /// Bytes of the body in the latest message, of the request and of the response.
     pub(crate) shown: [usize; 2],
+    /// Bytes that filters behind this one keep, of the request and of the response: Envoy has one
+    /// buffer for all of them, and ours come after theirs.
+    pub(crate) behind: [usize; 2],
     /// When the request began, since 1970.
     pub(crate) began: Duration,
 }
@@ -62,6 +65,7 @@ impl Stream {
             opened: false,
             attributes_sent: [false; 2],
             shown: [0; 2],
+            behind: [0; 2],
             began: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
         }
     }
@@ -105,9 +109,7 @@ impl Stream {
             Stance::Flush(hold) => Step::Flush(hold),
             Stance::Pass => Step::Continue,
             Stance::Swallow => {
-                // Envoy may have moved the last piece to what it keeps.
-                cx.drain_body(Body::buffered(direction));
-                cx.drain_body(Body::received(direction));
+                self.take_ours(cx, direction);
                 Step::Continue
             }
         }
@@ -115,12 +117,13 @@ impl Stream {
 
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
         let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
+        let behind = *slot(&mut self.behind, direction);
         let data = Data {
             end,
-            total: cx.body_so_far(direction),
+            total: cx.body_so_far(direction).saturating_sub(behind),
             limit,
             backlog: self.session.as_ref().is_some_and(|session| session.backlog(limit)),
-            bytes: || whole(cx, direction),
+            bytes: || ours(cx, direction, behind),
         };
         let taken = self.machine.data(direction, data);
         self.hook(cx, direction, taken)
@@ -154,7 +157,9 @@ impl HttpStream for Stream {
     }
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        let taken = self.machine.trailers(Direction::Request, || whole(cx, Direction::Request));
+        let behind = *slot(&mut self.behind, Direction::Request);
+        let taken =
+            self.machine.trailers(Direction::Request, || ours(cx, Direction::Request, behind));
         self.hook(cx, Direction::Request, taken)
     }
 
@@ -171,8 +176,23 @@ impl HttpStream for Stream {
     }
 
     fn response_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        let taken = self.machine.trailers(Direction::Response, || whole(cx, Direction::Response));
+        let behind = *slot(&mut self.behind, Direction::Response);
+        let taken =
+            self.machine.trailers(Direction::Response, || ours(cx, Direction::Response, behind));
         self.hook(cx, Direction::Response, taken)
+    }
+
+    fn resumed(&mut self, cx: &mut Context<'_>, direction: Direction) {
+        static WARN: Once = Once::new();
+        let kept = cx.body_len(Body::buffered(direction));
+        *slot(&mut self.behind, direction) = kept;
+        if kept > 0 && self.machine.streams(direction) {
+            WARN.call_once(|| {
+                tracing::warn!(
+                    "extproc: a filter behind keeps pieces of a streamed body, and is shown them again: put it before"
+                );
+            });
+        }
     }
 
     fn event(&mut self, cx: &mut Context<'_>, event: Event) -> Resume {

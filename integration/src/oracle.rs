@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::client::Request;
@@ -165,8 +167,31 @@ impl Scenario {
             .collect();
         let mut asked: Vec<Value> = services.map(|services| services.asked()).unwrap_or_default();
         asked.iter_mut().for_each(scrub);
+        let asked = joined(asked);
         Ok(json!({"client": client, "upstream": upstream, "service": asked}))
     }
+}
+
+/// Consecutive pieces of one body as one: where they are cut is a matter of timing.
+fn joined(messages: Vec<Value>) -> Vec<Value> {
+    let mut joined: Vec<Value> = Vec::new();
+    for mut message in messages {
+        let Some(kind) =
+            ["requestBody", "responseBody"].into_iter().find(|kind| message.get(kind).is_some())
+        else {
+            joined.push(message);
+            continue;
+        };
+        let bytes = BASE64.decode(message[kind]["body"].as_str().unwrap_or_default());
+        let text = crate::text(&bytes.unwrap_or_default());
+        let before = joined.last().and_then(|last| last.get(kind)?["body"].as_str());
+        message[kind]["body"] = json!(format!("{}{text}", before.unwrap_or_default()));
+        if before.is_some() {
+            joined.pop();
+        }
+        joined.push(message);
+    }
+    joined
 }
 
 fn lines(headers: &[(String, String)]) -> Value {
@@ -222,5 +247,30 @@ fn differ(path: &str, builtin: &Value, module: &Value, found: &mut Vec<String>) 
         }
         (a, b) if a == b => {}
         (a, b) => found.push(format!("  {path}: built-in {a}, ours {b}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_found_at_any_depth() {
+        let mut found = Vec::new();
+        let (a, b) = (json!({"a": [{"b": 1}], "c": 2}), json!({"a": [{"b": 3}]}));
+        differ("", &a, &b, &mut found);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().any(|line| line.contains(".a[0].b: built-in 1, ours 3")));
+    }
+
+    #[test]
+    fn pieces_of_a_body_are_joined_and_other_messages_part_them() {
+        let piece =
+            |body: &str, end: bool| json!({"requestBody": {"body": body, "endOfStream": end}});
+        let messages =
+            vec![piece("YWI=", false), piece("Y2Q=", true), json!({"x": 1}), piece("YWI=", true)];
+        let joined = joined(messages);
+        assert_eq!(joined.len(), 3);
+        assert_eq!(joined[0], piece("abcd", true));
     }
 }

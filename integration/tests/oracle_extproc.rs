@@ -253,3 +253,28 @@ async fn a_partial_body_under_the_limit_is_shown_whole() {
     }}}});
     same(scenario(config).script(answering(answers)).requests([chunked()])).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observing_processor_is_shown_everything_and_changes_nothing() {
+    let config = json!({
+        "observability_mode": true,
+        "processing_mode": {"request_body_mode": "STREAMED", "response_body_mode": "STREAMED"},
+    });
+    let immediate = json!({"immediateResponse": {"status": {"code": "Forbidden"}}});
+    let answers = || answering(json!({"requestHeaders": immediate}));
+    same(scenario(config).script(answers()).requests([Request::post("/").body("whole")])).await;
+    let open = json!({"observability_mode": true, "failure_mode_allow": true});
+    same(scenario(open).services_down()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_wait_for_the_header_answer_is_changed_all_the_same() {
+    let config = json!({
+        "send_body_without_waiting_for_header_response": true,
+        "processing_mode": {"request_body_mode": "STREAMED"},
+    });
+    let cleared = json!({"response": {"bodyMutation": {"clearBody": true}}});
+    let answers = json!({"requestBody": {"requestBody": cleared}});
+    same(scenario(config).script(answering(answers)).requests([Request::post("/").body("whole")]))
+        .await;
+}

@@ -95,3 +95,35 @@ async fn bodies_of_any_size_arrive_whole_through_a_small_buffer() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_behind_may_buffer_what_the_processor_let_go_on() {
+    for version in Version::ALL {
+        for mode in ["NONE", "BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "FULL_DUPLEX_STREAMED"] {
+            let upstream = Upstream::start(Answer::default()).await.unwrap();
+            let services = Services::start(capitals(mode == "FULL_DUPLEX_STREAMED")).await.unwrap();
+            let port = services.port();
+            let processed = json!({"processing_mode": {"request_body_mode": mode, "request_trailer_mode": "SEND"}});
+            let checked = json!({"with_request_body": {"max_request_bytes": 1_000_000}});
+            let filters =
+                vec![Kind::ExtProc.module(processed, port), Kind::Authz.module(checked, port)];
+            let envoy =
+                Envoy::start(version, &Bootstrap::new(upstream.port(), filters)).await.unwrap();
+            let body = letters(20_000);
+            let pieces: Vec<Vec<u8>> = body.chunks(1_999).map(<[u8]>::to_vec).collect();
+            let slowly = Request::post("/").pieces(pieces).gap(Duration::from_millis(3));
+            for (index, request) in [slowly.clone(), slowly.http2()].iter().enumerate() {
+                let what = format!("{version} {mode} {index}");
+                let response = request.send(envoy.port()).await;
+                assert_eq!(response.status, 200, "{what}: {response:?}");
+                let wanted = if mode == "NONE" { body.clone() } else { body.to_ascii_uppercase() };
+                let got = &upstream.seen()[index].body;
+                assert!(*got == wanted, "{what}: {} bytes", got.len());
+                let asked = services.asked();
+                let check = asked.iter().rfind(|asked| asked.get("attributes").is_some()).unwrap();
+                let shown = check["attributes"]["request"]["http"]["body"].as_str().unwrap();
+                assert!(shown.as_bytes() == wanted, "{what}: {} bytes shown", shown.len());
+            }
+        }
+    }
+}

@@ -21,7 +21,7 @@ impl Machine {
     /// An answer came.
     pub(crate) fn answer(&mut self, answer: proto::ProcessingResponse) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.finished {
+        if self.finished || self.settings.observability {
             return actions;
         }
         if let Some(time) = &answer.override_message_timeout {
@@ -99,8 +99,11 @@ impl Machine {
     fn more_time(&mut self, time: &pbjson_types::Duration, actions: &mut Vec<Action>) {
         let most = self.settings.max_message_timeout;
         let within = duration(time, "").ok().filter(|t| (LEAST_TIME..=most).contains(t));
-        let direction =
-            super::BOTH.into_iter().find(|direction| self.side(*direction).phase.outstanding());
+        // What goes both ways at once has no deadline that could be moved.
+        let waits = |direction: &Direction| {
+            self.side(*direction).outstanding() && self.modes.body(*direction) != BodyMode::Duplex
+        };
+        let direction = super::BOTH.into_iter().find(waits);
         match (within, direction) {
             (Some(within), Some(direction)) if !self.side(direction).extended => {
                 let side = self.side_mut(direction);
@@ -130,6 +133,7 @@ impl Machine {
         };
         if let Some(wanted) = mode_override
             && self.settings.allow_mode_override
+            && !self.settings.send_body_without_waiting
             && !self.settings.modes.any_duplex()
         {
             let Ok(modes) = self.modes.overridden(&wanted) else {

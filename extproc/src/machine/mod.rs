@@ -5,6 +5,7 @@ mod answer;
 mod duplex;
 mod failure;
 mod modes;
+mod observe;
 mod streaming;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,8 @@ enum Phase {
     Trailers,
     /// The processor replaced the body; what the peer sends of it goes.
     Replaced,
+    /// Everything passes, and is shown.
+    Observed,
     /// Everything passes.
     Done,
 }
@@ -135,6 +138,11 @@ impl Machine {
         &self.modes
     }
 
+    /// Whether pieces of the body of `direction` go on before its end.
+    pub(crate) fn streams(&self, direction: Direction) -> bool {
+        matches!(self.side(direction).phase, Phase::Streaming | Phase::Duplex)
+    }
+
     /// What the processor may do to the `content-length` of `direction`.
     pub(crate) fn length_rule(&self, direction: Direction) -> LengthRule {
         match self.modes.body(direction) {
@@ -174,9 +182,9 @@ impl Machine {
     }
 
     fn send(&mut self, direction: Direction, what: What) -> Action {
-        // What goes both ways at once has no one answer to wait for.
-        let within = (self.modes.body(direction) != BodyMode::Duplex)
-            .then_some(self.settings.message_timeout);
+        // What goes both ways at once, or is only shown, has no one answer to wait for.
+        let waits = self.modes.body(direction) != BodyMode::Duplex && !self.settings.observability;
+        let within = waits.then_some(self.settings.message_timeout);
         let side = self.side_mut(direction);
         side.number += 1;
         side.extended = false;
@@ -196,6 +204,9 @@ impl Machine {
         if self.finished {
             self.enter(direction, Phase::Done);
             return (Vec::new(), Stance::Pass);
+        }
+        if self.settings.observability {
+            return (self.observe_headers(direction, end), Stance::Pass);
         }
         let mut actions = Vec::new();
         if self.modes.headers(direction) {
@@ -231,7 +242,11 @@ impl Machine {
         let Data { end, total, limit, backlog, bytes } = data;
         let hold = self.hold(direction);
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
+        let early = self.modes.body(direction) == BodyMode::Streamed
+            && self.settings.send_body_without_waiting;
         match self.side(direction).phase {
+            Phase::Observed => (self.observe_data(direction, end, bytes, backlog), Stance::Pass),
+            Phase::Headers { .. } if early => self.stream_data(direction, end, bytes, limit),
             Phase::Duplex => self.duplex_data(direction, end, bytes, backlog),
             Phase::Headers { .. } if duplex => self.duplex_data(direction, end, bytes, backlog),
             Phase::Headers { end: _, arrived } => {
@@ -273,7 +288,11 @@ impl Machine {
     ) -> (Vec<Action>, Stance) {
         let hold = self.hold(direction);
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
+        let early = self.modes.body(direction) == BodyMode::Streamed
+            && self.settings.send_body_without_waiting;
         match self.side(direction).phase {
+            Phase::Observed => (self.observe_trailers(direction), Stance::Pass),
+            Phase::Headers { .. } if early => self.stream_trailers(direction, bytes),
             Phase::Duplex => self.duplex_trailers(direction, bytes),
             Phase::Headers { .. } if duplex => self.duplex_trailers(direction, bytes),
             Phase::Headers { end, arrived } => {

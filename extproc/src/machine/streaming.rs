@@ -200,7 +200,11 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         self.enter(direction, Phase::Streaming);
-        if gathered {
+        if self.side(direction).pipe.held {
+            // Pieces went without waiting: the headers go with their answers.
+            self.restart_deadline(direction, actions);
+            self.pump(direction, actions);
+        } else if gathered {
             let pipe = &mut self.side_mut(direction).pipe;
             (pipe.held, pipe.parked) = (true, true);
             actions.push(Action::TakeParked(direction));

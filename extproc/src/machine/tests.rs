@@ -26,6 +26,8 @@ fn settings() -> Settings {
         disable_immediate_response: false,
         route_cache: RouteCache::Default,
         allow_content_length_header: false,
+        observability: false,
+        send_body_without_waiting: false,
     }
 }
 

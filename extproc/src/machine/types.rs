@@ -24,6 +24,10 @@ pub(crate) struct Settings {
     pub(crate) disable_immediate_response: bool,
     pub(crate) route_cache: RouteCache,
     pub(crate) allow_content_length_header: bool,
+    /// `observability_mode`: everything is shown, nothing held, and answers are passed over.
+    pub(crate) observability: bool,
+    /// `send_body_without_waiting_for_header_response`, for `STREAMED` bodies.
+    pub(crate) send_body_without_waiting: bool,
 }
 
 /// `route_cache_action`, and `disable_clear_route_cache`, which means to retain.
@@ -102,6 +106,7 @@ pub(crate) enum Stat {
     ClearRouteIgnored,
     ClearRouteDisabled,
     ServerHalfClosed,
+    ObservationDropped,
 }
 
 /// Something to be done.
