@@ -79,6 +79,13 @@ const KNOWN: &[(&str, Source)] = &[
 impl Attributes {
     /// Reads a list of names.
     pub(crate) fn configure(names: &[String]) -> Result<Self, ConfigError> {
+        let named = names.iter().enumerate().filter(|(_, name)| {
+            let nobody = nobodys(name);
+            if nobody {
+                tracing::warn!("extproc: `{name}` is no attribute of Envoy's and is left out");
+            }
+            !nobody
+        });
         let one = |(index, name): (usize, &String)| {
             let source = KNOWN
                 .iter()
@@ -93,7 +100,7 @@ impl Attributes {
                 })?;
             Ok((name.clone(), source))
         };
-        names.iter().enumerate().map(one).collect::<Result<_, _>>().map(Self)
+        named.map(one).collect::<Result<_, _>>().map(Self)
     }
 
     /// The values in this stream; `time` is when the request began, since 1970. Absent ones are
@@ -125,6 +132,43 @@ impl Source {
             Self::Number(id) => Kind::NumberValue(cx.attribute_int(*id)? as f64),
         })
     }
+}
+
+/// The roots of Envoy's attributes.
+const ROOTS: &[&str] = &[
+    "request",
+    "response",
+    "connection",
+    "upstream",
+    "source",
+    "destination",
+    "metadata",
+    "filter_state",
+    "upstream_filter_state",
+    "xds",
+    "node",
+    "plugin_name",
+    "plugin_root_id",
+    "plugin_vm_id",
+    "cluster_name",
+    "cluster_metadata",
+    "listener_direction",
+    "listener_metadata",
+    "route_name",
+    "route_metadata",
+    "upstream_host_metadata",
+    "true",
+    "false",
+    "null",
+];
+
+/// Whether this is a plain name outside of Envoy's: the built-in evaluates it to nothing.
+fn nobodys(name: &str) -> bool {
+    let word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    name.split('.').all(word) && !name.split('.').next().is_some_and(|root| ROOTS.contains(&root))
 }
 
 /// `request.headers['name']` and `response.headers["name"]`.
@@ -175,6 +219,8 @@ mod tests {
         assert_eq!(header("request.headers['x-a\"]"), None);
         assert_eq!(header("request.headers['a b']"), None);
         assert!(Attributes::configure(&["request.size + 1".to_owned()]).is_err());
+        assert!(Attributes::configure(&["filter_state.x".to_owned()]).is_err());
+        assert_eq!(Attributes::configure(&["bogus.thing".to_owned()]).unwrap().0, []);
     }
 
     #[test]
