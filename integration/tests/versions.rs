@@ -134,3 +134,30 @@ async fn extproc_answers_the_client() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_about_a_request_without_a_route() {
+    for version in Version::ALL {
+        for kind in [Kind::Authz, Kind::RateLimit] {
+            let upstream = Upstream::start(Answer::default()).await.unwrap();
+            let services = Services::start(Script::default()).await.unwrap();
+            let filter = kind.module(json!({}), services.port());
+            let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+            let answer = json!({"status": 200, "body": {"inline_string": "direct"}});
+            bootstrap.routes = vec![
+                json!({"match": {"path": "/there"}, "route": {"cluster": "upstream"}}),
+                json!({"match": {"path": "/direct"}, "direct_response": answer}),
+            ];
+            let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+            let status = async |path: &str| Request::get(path).send(envoy.port()).await.status;
+            assert_eq!(status("/nowhere").await, 404, "{version} {kind:?}");
+            assert!(services.asked().is_empty(), "{version} {kind:?}");
+            assert_eq!(status("/there").await, 200, "{version} {kind:?}");
+            assert_eq!(services.asked().len(), 1, "{version} {kind:?}");
+            // Without a cluster there is nothing to limit; access is checked all the same.
+            assert_eq!(status("/direct").await, 200, "{version} {kind:?}");
+            let asked = if kind == Kind::Authz { 2 } else { 1 };
+            assert_eq!(services.asked().len(), asked, "{version} {kind:?}");
+        }
+    }
+}
