@@ -157,7 +157,7 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
         self.host.worker_index()
     }
 
-    /// Whether Envoy has found a route for the request.
+    /// Whether Envoy has found a route for the request. Before 1.40 it can't be told: true.
     #[must_use]
     pub fn has_route(&self) -> bool {
         self.host.attribute_str(Attribute::XdsRouteName).is_some()

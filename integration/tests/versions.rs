@@ -150,14 +150,17 @@ async fn nobody_is_asked_about_a_request_without_a_route() {
             ];
             let envoy = Envoy::start(version, &bootstrap).await.unwrap();
             let status = async |path: &str| Request::get(path).send(envoy.port()).await.status;
+            // Before 1.40 a module can't tell, and an access check errs on the safe side.
+            let blind = kind == Kind::Authz && version != Version::V1_40;
+            let before = usize::from(blind);
             assert_eq!(status("/nowhere").await, 404, "{version} {kind:?}");
-            assert!(services.asked().is_empty(), "{version} {kind:?}");
+            assert_eq!(services.asked().len(), before, "{version} {kind:?}");
             assert_eq!(status("/there").await, 200, "{version} {kind:?}");
-            assert_eq!(services.asked().len(), 1, "{version} {kind:?}");
+            assert_eq!(services.asked().len(), before + 1, "{version} {kind:?}");
             // Without a cluster there is nothing to limit; access is checked all the same.
             assert_eq!(status("/direct").await, 200, "{version} {kind:?}");
-            let asked = if kind == Kind::Authz { 2 } else { 1 };
-            assert_eq!(services.asked().len(), asked, "{version} {kind:?}");
+            let direct = usize::from(kind == Kind::Authz);
+            assert_eq!(services.asked().len(), before + 1 + direct, "{version} {kind:?}");
         }
     }
 }
