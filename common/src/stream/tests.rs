@@ -19,6 +19,7 @@ struct Puppet;
 
 struct Strings {
     script: String,
+    resumed: usize,
 }
 
 impl Filter for Puppet {
@@ -34,7 +35,7 @@ impl Filter for Puppet {
     }
 
     fn stream(self: &Arc<Self>, _: Option<Arc<NoRoute>>) -> Strings {
-        Strings { script: String::new() }
+        Strings { script: String::new(), resumed: 0 }
     }
 }
 
@@ -55,7 +56,7 @@ impl HttpStream for Strings {
                 cx.after(Duration::from_secs(60), "go");
                 Step::Pause(Hold::Everything)
             }
-            "hold headers" => {
+            "hold headers" | "hold and flush" => {
                 cx.after(Duration::from_secs(60), "go");
                 Step::Pause(Hold::Buffer)
             }
@@ -76,7 +77,11 @@ impl HttpStream for Strings {
     }
 
     fn request_body(&mut self, _: &mut Cx<'_, &'static str>, _: bool) -> Step {
-        Step::Continue
+        if self.script == "hold and flush" { Step::Flush(Hold::Taken) } else { Step::Continue }
+    }
+
+    fn resumed(&mut self, _: &mut Cx<'_, &'static str>, _: Direction) {
+        self.resumed += 1;
     }
 
     fn response_headers(&mut self, _: &mut Cx<'_, &'static str>, _: bool) -> Step {
@@ -86,6 +91,10 @@ impl HttpStream for Strings {
 
     fn response_body(&mut self, _: &mut Cx<'_, &'static str>, _: bool) -> Step {
         panic!("asked to")
+    }
+
+    fn complete(&mut self, cx: &mut Cx<'_, &'static str>) {
+        cx.set_filter_state("resumed", self.resumed.to_string().as_bytes());
     }
 
     fn event(&mut self, _: &mut Cx<'_, &'static str>, event: &'static str) -> Resume {
@@ -121,6 +130,17 @@ fn what_is_held_stays_held_until_the_event_and_is_released_once() {
         assert_eq!(bench.host.resumed, [REQUEST]);
         assert_eq!(bench.body(REQUEST, b"cd", true), Passed::Yes);
     }
+}
+
+#[test]
+fn a_flush_lets_go_what_was_held_and_holds_the_piece_at_hand() {
+    let (mut bench, _) = bench("hold and flush");
+    assert_eq!(bench.body(REQUEST, b"ab", false), Passed::No);
+    assert_eq!(bench.host.resumed, [REQUEST]);
+    assert!(bench.fire());
+    assert_eq!(bench.host.resumed, [REQUEST, REQUEST], "it was held again");
+    bench.complete();
+    assert_eq!(bench.host.filter_state.get("resumed").unwrap(), b"2");
 }
 
 #[test]
