@@ -1,17 +1,17 @@
 //! Carries out the changes that an allowing answer asks for.
 
-use callout_common::{Cx, Map};
+use callout_common::Cx;
+use callout_common::headers::MAX_LINES;
 use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 
 use crate::edits::Edits;
 
-/// Envoy's default limits of a header map.
-const MAX_LINES: usize = 100;
-const MAX_BYTES: usize = 60 << 10;
-
 /// Changes the request. `false` when the changes made it larger than Envoy's limits.
 pub(crate) fn request<E: Send + 'static>(cx: &mut Cx<'_, E>, edits: &Edits) -> bool {
-    let before = size(cx, Map::Request);
+    if edits.leave_request_as_it_is() {
+        return true;
+    }
+    let before = cx.request().size();
     let mut headers = cx.request_mut();
     for (name, value) in &edits.set {
         headers.set(name, value);
@@ -29,9 +29,7 @@ pub(crate) fn request<E: Send + 'static>(cx: &mut Cx<'_, E>, edits: &Edits) -> b
     {
         headers.set(":path", path.as_bytes());
     }
-    // A gateway may have raised the limits, which a module can't read: what came in fits.
-    let after = size(cx, Map::Request);
-    after.0 <= before.0.max(MAX_LINES) && after.1 <= before.1.max(MAX_BYTES)
+    cx.request().size().is_within_limits(before)
 }
 
 /// Changes the response.
@@ -62,11 +60,5 @@ pub(crate) fn response<E: Send + 'static>(
 
 /// Whether the response's headers are within Envoy's limits.
 pub(crate) fn response_within_limits<E: Send + 'static>(cx: &Cx<'_, E>) -> bool {
-    size(cx, Map::Response).0 <= MAX_LINES
-}
-
-/// Lines and bytes of a header map.
-fn size<E: Send + 'static>(cx: &Cx<'_, E>, map: Map) -> (usize, usize) {
-    let lines = cx.headers(map).all();
-    (lines.len(), lines.iter().map(|line| line.name.len() + line.value.len()).sum())
+    cx.response().size().lines <= MAX_LINES
 }

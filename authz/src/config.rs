@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use callout_common::config::{http_status, refuse_if};
+use callout_common::config::{http_status, refuse_if, warn_of_runtime, warn_without_effect};
 use callout_common::grpc::Service;
 use callout_common::matching::{Fraction, HeaderChoice, MetadataMatcher, MutationRules};
 use callout_common::{ConfigError, RawConfig};
@@ -114,12 +114,11 @@ impl Config {
         )?;
         refuse_if(filter_metadata.is_some(), "filter_metadata", beyond)?;
         refuse_if(emit_filter_state_stats, "emit_filter_state_stats", beyond)?;
-        if charge_cluster_response_stats.is_some_and(|on| on.value) {
-            tracing::warn!("authz: charge_cluster_response_stats has no effect in a module");
-        }
-        if emit_client_span.is_some_and(|on| on.value) {
-            tracing::warn!("authz: emit_client_span has no effect in a module: no span is sent");
-        }
+        let charged = charge_cluster_response_stats.is_some_and(|on| on.value);
+        let field = "charge_cluster_response_stats";
+        warn_without_effect("authz", field, charged, "there is no cluster");
+        let span = emit_client_span.is_some_and(|on| on.value);
+        warn_without_effect("authz", "emit_client_span", span, "no span is sent");
 
         Ok(Self {
             service: match services {
@@ -152,12 +151,7 @@ impl Config {
             route_typed_metadata_context_namespaces,
             filter_enabled: match filter_enabled {
                 Some(fraction) => {
-                    warn_of_runtime("filter_enabled", &fraction.runtime_key);
-                    let value = fraction.default_value.ok_or_else(|| {
-                        ConfigError::field("filter_enabled.default_value", "is required")
-                    })?;
-                    Fraction::configure(&value)
-                        .map_err(|error| error.under("filter_enabled.default_value"))?
+                    Fraction::configure_runtime(&fraction, "authz", "filter_enabled")?
                 }
                 None => Fraction::ALL,
             },
@@ -168,7 +162,7 @@ impl Config {
                 .map_err(|error| error.under("filter_enabled_metadata"))?,
             deny_at_disable: match deny_at_disable {
                 Some(flag) => {
-                    warn_of_runtime("deny_at_disable", &flag.runtime_key);
+                    warn_of_runtime("authz", "deny_at_disable", &flag.runtime_key);
                     flag.default_value
                         .ok_or_else(|| {
                             ConfigError::field("deny_at_disable.default_value", "is required")
@@ -197,14 +191,6 @@ impl Config {
             enforce_response_header_limits,
             shadow_mode,
         })
-    }
-}
-
-/// Runtime keys can't be read on a worker, so the default holds. That is worth a line, and no more:
-/// `deny_at_disable` can't be written without a key.
-fn warn_of_runtime(field: &str, key: &str) {
-    if !key.is_empty() {
-        tracing::warn!("authz: {field}: the runtime key `{key}` is not read, default_value holds");
     }
 }
 
@@ -279,9 +265,8 @@ impl CheckSettings {
             emit_client_span,
             service_override,
         } = settings;
-        if emit_client_span.is_some_and(|on| on.value) {
-            tracing::warn!("authz: emit_client_span has no effect in a module: no span is sent");
-        }
+        let span = emit_client_span.is_some_and(|on| on.value);
+        warn_without_effect("authz", "emit_client_span", span, "no span is sent");
         refuse_if(
             disable_request_body_buffering && with_request_body.is_some(),
             "with_request_body",

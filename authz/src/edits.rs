@@ -124,6 +124,14 @@ const fn group(action: HeaderAppendAction) -> u8 {
 }
 
 impl Edits {
+    /// Whether nothing of the request changes.
+    pub(crate) fn leave_request_as_it_is(&self) -> bool {
+        self.set.is_empty()
+            && self.append.is_empty()
+            && self.remove.is_empty()
+            && self.query.is_empty()
+    }
+
     /// One entry of `headers`. `append_action` has no effect here, as in the built-in.
     fn request_header(
         &mut self,

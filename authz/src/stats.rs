@@ -1,6 +1,7 @@
 //! What the filter counts: the built-in's leaf names, and the cause of each failed call.
 
-use callout_common::stats::{Counter, Gauge, Histogram, LabelledCounter};
+use callout_common::calls::CallStats;
+use callout_common::stats::Counter;
 use callout_common::{ConfigError, Setup};
 
 /// The filter's statistics, under `<metrics_namespace>.authz.<stat_prefix>.`.
@@ -30,12 +31,8 @@ pub(crate) struct Stats {
     pub(crate) shadow_error: Counter,
     /// Headers of an answer that were left out: malformed, or part of the framing.
     pub(crate) dropped_headers: Counter,
-    /// Failed calls by their cause.
-    pub(crate) call_failed: LabelledCounter,
-    /// Calls that wait for their answer.
-    pub(crate) in_flight: Gauge,
-    /// Time from call to answer, in microseconds.
-    pub(crate) latency_us: Histogram,
+    /// The calls.
+    pub(crate) calls: CallStats,
 }
 
 impl Stats {
@@ -53,9 +50,7 @@ impl Stats {
             shadow_denied: setup.counter("shadow_denied")?,
             shadow_error: setup.counter("shadow_error")?,
             dropped_headers: setup.counter("dropped_headers")?,
-            call_failed: setup.labelled_counter("call_failed", "cause")?,
-            in_flight: setup.gauge("in_flight")?,
-            latency_us: setup.histogram("latency_us")?,
+            calls: CallStats::define(setup)?,
         })
     }
 }

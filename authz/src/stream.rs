@@ -1,10 +1,11 @@
 //! One request: asks the service, and does what the verdict says.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use callout_common::attributes::Attribute;
-use callout_common::config::deadline;
+use callout_common::calls::Waiting;
+use callout_common::config::{deadline, since_epoch};
 use callout_common::grpc::{CallError, Failure, Service};
 use callout_common::host::{Body as BodyKind, MetadataSource};
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
@@ -36,14 +37,14 @@ pub struct Stream {
     edits: Edits,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum State {
     /// Nothing to wait for.
     Idle,
     /// The body has to come in first.
     Buffering(BodyLimits),
     /// The call is under way.
-    Waiting { since: Instant },
+    Waiting(Waiting),
 }
 
 type Context<'a> = Cx<'a, Answer>;
@@ -107,8 +108,7 @@ impl Stream {
         let service = self.service().clone();
         let metadata = service.metadata.fill(|operator| cx.operator(operator));
         let deadline = deadline(service.timeout.unwrap_or(DEFAULT_TIMEOUT));
-        self.state = State::Waiting { since: Instant::now() };
-        cx.raise(self.authz.stats.in_flight);
+        self.state = State::Waiting(self.authz.stats.calls.begin(cx));
         cx.spawn(async move { service.client.unary(CHECK, &message, &metadata, deadline).await });
     }
 
@@ -152,7 +152,7 @@ impl Stream {
                 } else {
                     b""
                 },
-                time: request::since_epoch(SystemTime::now()),
+                time: since_epoch(SystemTime::now()),
                 id: rand::random(),
                 body,
                 context_extensions: self.settings().map(|settings| &settings.context_extensions),
@@ -170,25 +170,17 @@ impl Stream {
         )
     }
 
-    /// Ends the wait, if there was one.
-    fn waited(&mut self, cx: &mut Context<'_>) -> Option<u128> {
-        let State::Waiting { since } = std::mem::replace(&mut self.state, State::Idle) else {
-            return None;
-        };
-        cx.lower(self.authz.stats.in_flight);
-        Some(since.elapsed().as_micros())
-    }
-
     fn settle(&mut self, cx: &mut Context<'_>, answer: Result<CheckResponse, Failure>) -> Resume {
         let stats = self.authz.stats;
-        let micros = self.waited(cx).unwrap_or_default();
-        cx.record(stats.latency_us, u64::try_from(micros).unwrap_or(u64::MAX));
+        let State::Waiting(call) = std::mem::replace(&mut self.state, State::Idle) else {
+            return Resume::Stay;
+        };
+        let took = call.end(cx, answer.as_ref().err());
         if let Err(failure) = &answer {
             tracing::debug!(cause = failure.cause(), "authz: no verdict");
-            cx.count_labelled(stats.call_failed, failure.cause());
         }
         let Judged { verdict, metadata } = judge(self.config(), answer);
-        self.keep_metadata(cx, metadata, micros, matches!(verdict, Verdict::Allow(_)));
+        self.keep_metadata(cx, metadata, took, matches!(verdict, Verdict::Allow(_)));
         match verdict {
             Verdict::Allow(edits) => self.allow(cx, edits),
             Verdict::Deny { reply, dropped } => {
@@ -264,7 +256,7 @@ impl Stream {
         &self,
         cx: &mut Context<'_>,
         metadata: Option<Struct>,
-        micros: u128,
+        took: Duration,
         allowed: bool,
     ) {
         let Some(mut metadata) = metadata else { return };
@@ -274,7 +266,7 @@ impl Stream {
         }
         if allowed {
             #[allow(clippy::cast_precision_loss, reason = "no call takes 2^53 milliseconds")]
-            let millis = (micros / 1000) as f64;
+            let millis = took.as_millis() as f64;
             let duration = Value { kind: Some(Kind::NumberValue(millis)) };
             metadata.fields.insert("ext_authz_duration".to_owned(), duration);
         }
@@ -354,7 +346,9 @@ impl HttpStream for Stream {
     }
 
     fn complete(&mut self, cx: &mut Context<'_>) {
-        self.waited(cx);
+        if let State::Waiting(call) = std::mem::replace(&mut self.state, State::Idle) {
+            call.abandon(cx);
+        }
     }
 }
 

@@ -43,6 +43,39 @@ impl<'a> Headers<'a> {
     pub fn all(&self) -> Vec<Header<'a>> {
         self.host.headers(self.map)
     }
+
+    /// How large the map is.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let lines = self.all();
+        Size {
+            lines: lines.len(),
+            bytes: lines.iter().map(|line| line.name.len() + line.value.len()).sum(),
+        }
+    }
+}
+
+/// Envoy's default limit of a header map, in lines.
+pub const MAX_LINES: usize = 100;
+/// Envoy's default limit of a header map, in bytes.
+const MAX_BYTES: usize = 60 << 10;
+
+/// The size of a header map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Header lines.
+    pub lines: usize,
+    /// Bytes of all names and values.
+    pub bytes: usize,
+}
+
+impl Size {
+    /// Whether a map that had the size `before` and has this one now is within Envoy's limits. A
+    /// gateway may have raised them, which a module can't read: what came in fits.
+    #[must_use]
+    pub fn is_within_limits(self, before: Self) -> bool {
+        self.lines <= before.lines.max(MAX_LINES) && self.bytes <= before.bytes.max(MAX_BYTES)
+    }
 }
 
 /// Changes one header map. Every change returns `false` when the map does not exist (yet).
@@ -140,6 +173,16 @@ mod tests {
         );
         assert!(valid_value(b"a\tb \xff") && valid_value(b""));
         assert!(!valid_value(b"a\r\nb") && !valid_value(b"\0") && !valid_value(b"\x7f"));
+    }
+
+    #[test]
+    fn a_map_may_be_as_large_as_envoy_allows_or_as_it_was() {
+        let before = Size { lines: 10, bytes: 100 };
+        assert!(Size { lines: 100, bytes: 60 << 10 }.is_within_limits(before));
+        assert!(!Size { lines: 101, bytes: 100 }.is_within_limits(before));
+        assert!(!Size { lines: 10, bytes: (60 << 10) + 1 }.is_within_limits(before));
+        let large = Size { lines: 120, bytes: 100 };
+        assert!(large.is_within_limits(large));
     }
 
     #[test]

@@ -168,12 +168,14 @@ impl Stream {
     /// Takes out of Envoy what it keeps of a body for this filter, and the hook's piece.
     pub(crate) fn take_ours(&mut self, cx: &mut Context<'_>, direction: Direction) -> Bytes {
         let behind = *slot(&mut self.behind, direction);
-        let bytes = ours(cx, direction, behind);
-        let (theirs, _) = kept(cx, direction, behind);
+        let (theirs, mut bytes) = kept(cx, direction, behind);
+        if !cx.received_is_buffered(direction) {
+            bytes.extend(cx.body(Body::received(direction)));
+        }
         cx.drain_body(Body::buffered(direction));
         cx.append_body(Body::buffered(direction), &theirs);
         cx.drain_body(Body::received(direction));
-        bytes
+        bytes.into()
     }
 
     fn open(&mut self, cx: &mut Context<'_>) {
@@ -286,7 +288,7 @@ impl Stream {
         if plan.ops.is_empty() {
             return Ok(());
         }
-        let before = size(cx, map);
+        let before = cx.headers(map).size();
         let mut headers = cx.headers_mut(map);
         for op in plan.ops {
             match op {
@@ -295,7 +297,7 @@ impl Stream {
                 Op::Add(name, value) => headers.add(&name, &value),
             };
         }
-        if mutate::within_limits(before, size(cx, map)) {
+        if cx.headers(map).size().is_within_limits(before) {
             Ok(())
         } else {
             Err("header_mutation_result_exceeds_limit")
@@ -341,10 +343,4 @@ const fn trailers_of(direction: Direction) -> Map {
         Direction::Request => Map::RequestTrailers,
         Direction::Response => Map::ResponseTrailers,
     }
-}
-
-/// Lines and bytes of a header map.
-fn size(cx: &Context<'_>, map: Map) -> (usize, usize) {
-    let lines = cx.headers(map).all();
-    (lines.len(), lines.iter().map(|line| line.name.len() + line.value.len()).sum())
 }

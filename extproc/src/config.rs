@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callout_common::config::{duration, http_status, refuse_if};
+use callout_common::config::{duration, http_status, refuse_if, warn_without_effect};
 use callout_common::grpc::{MetadataTemplate, Service};
 use callout_common::matching::{HeaderChoice, MutationRules};
 use callout_common::{ConfigError, RawConfig};
@@ -116,7 +116,8 @@ impl Config {
         let plugin = "plug-ins of Envoy's are not available to a module";
         refuse_if(processing_request_modifier.is_some(), "processing_request_modifier", plugin)?;
         refuse_if(on_processing_response.is_some(), "on_processing_response", plugin)?;
-        warn_of_span(emit_client_span.as_ref().is_some_and(|on| on.value));
+        let span = emit_client_span.as_ref().is_some_and(|on| on.value);
+        warn_without_effect("extproc", "emit_client_span", span, "no span is sent");
 
         let route_cache =
             match (RouteCacheAction::try_from(route_cache_action), disable_clear_route_cache) {
@@ -206,12 +207,6 @@ fn attributes(names: &[String], path: &str) -> Result<Attributes, ConfigError> {
     Attributes::configure(names).map_err(|error| error.under(path))
 }
 
-fn warn_of_span(wanted: bool) {
-    if wanted {
-        tracing::warn!("extproc: emit_client_span has no effect in a module: no span is sent");
-    }
-}
-
 /// The configuration of one route.
 #[derive(Debug)]
 pub enum Route {
@@ -271,7 +266,8 @@ impl Overrides {
             "processing_request_modifier",
             "plug-ins of Envoy's are not available to a module",
         )?;
-        warn_of_span(emit_client_span.as_ref().is_some_and(|on| on.value));
+        let span = emit_client_span.as_ref().is_some_and(|on| on.value);
+        warn_without_effect("extproc", "emit_client_span", span, "no span is sent");
         let some = |names: &[String], path: &str| {
             (!names.is_empty()).then(|| attributes(names, path)).transpose()
         };

@@ -1,13 +1,9 @@
 //! Header changes of the processor: checked as a whole before any is made.
 
-use callout_common::headers::{is_framing, valid_name, valid_value};
+use callout_common::headers::{MAX_LINES, is_framing, valid_name, valid_value};
 use callout_common::matching::{MutationRules, Operation, Rule};
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
-
-/// Envoy's default limits of a header map, and of the changes to it.
-const MAX_LINES: usize = 100;
-const MAX_BYTES: usize = 60 << 10;
 
 /// Which message the headers belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,11 +129,6 @@ fn whole(name: &str, value: &[u8]) -> bool {
     }
 }
 
-/// Whether a header map of this size is within Envoy's limits, or no larger than it was.
-pub(crate) fn within_limits(before: (usize, usize), after: (usize, usize)) -> bool {
-    after.0 <= before.0.max(MAX_LINES) && after.1 <= before.1.max(MAX_BYTES)
-}
-
 #[cfg(test)]
 mod tests {
     use callout_protos::envoy::config::core::v3::HeaderValue;
@@ -232,12 +223,5 @@ mod tests {
             (length(Length::Fixed(Some(b"3")), "3"), length(Length::Fixed(Some(b"3")), "9")),
             (1, 0)
         );
-    }
-
-    #[test]
-    fn a_map_may_not_outgrow_the_limits() {
-        assert!(within_limits((10, 100), (100, 60 << 10)));
-        assert!(!within_limits((10, 100), (101, 100)));
-        assert!(within_limits((120, 100), (120, 100)));
     }
 }

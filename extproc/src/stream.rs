@@ -3,6 +3,7 @@
 use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime};
 
+use callout_common::config::since_epoch;
 use callout_common::grpc::Failure;
 use callout_common::host::Body;
 use callout_common::{Cx, Direction, HttpStream, Resume, Step};
@@ -66,7 +67,7 @@ impl Stream {
             attributes_sent: [false; 2],
             shown: [0; 2],
             behind: [0; 2],
-            began: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            began: since_epoch(SystemTime::now()),
         }
     }
 

@@ -9,7 +9,7 @@
 
 use std::process::Stdio;
 
-use callout_integration::envoy::Options;
+use callout_integration::envoy::{Options, example};
 use callout_integration::prelude::*;
 use callout_integration::{modules, tools};
 use tokio::io::AsyncWriteExt;
@@ -39,18 +39,6 @@ async fn redis() -> (Child, u16) {
     panic!("redis-server does not start");
 }
 
-fn api_key(config: Value) -> Value {
-    json!({
-        "name": "api_key",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
-            "dynamic_module_config": {"name": "api_key", "do_not_close": true},
-            "filter_name": "api_key",
-            "filter_config": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": config},
-        },
-    })
-}
-
 fn options() -> Options {
     Options { modules: Some(modules::examples().unwrap()), ..Options::default() }
 }
@@ -60,7 +48,7 @@ async fn an_api_key_passes_when_redis_knows_its_owner() {
     let (mut server, port) = redis().await;
     for version in Version::ALL {
         let upstream = Upstream::start(Answer::default()).await.unwrap();
-        let filter = api_key(json!({"redis": format!("redis://127.0.0.1:{port}")}));
+        let filter = example("api_key", json!({"redis": format!("redis://127.0.0.1:{port}")}));
         let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
         let envoy = Envoy::start_with(version, &bootstrap, options()).await.unwrap();
         let status = async |request: Request| request.send(envoy.port()).await.status;
@@ -81,7 +69,7 @@ async fn its_bad_configuration_is_refused_by_name() {
     for (config, says) in
         [(json!({"rediss": "x"}), "rediss"), (json!({"redis": "http://x"}), "at redis: ")]
     {
-        let bootstrap = Bootstrap::new(1, vec![api_key(config)]);
+        let bootstrap = Bootstrap::new(1, vec![example("api_key", config)]);
         let refused =
             Envoy::try_start(Version::LATEST, &bootstrap, options()).await.unwrap().err().unwrap();
         assert!(refused.log.contains(says), "{says}: {}", refused.log);

@@ -41,20 +41,12 @@ fn gated(gate: &watch::Receiver<bool>) -> Script {
         })
 }
 
-fn patient(kind: Kind) -> Value {
-    match kind {
-        Kind::Authz => json!({"grpc_service": {"timeout": "30s"}}),
-        Kind::RateLimit => json!({"timeout": "30s"}),
-        Kind::ExtProc => json!({"message_timeout": "30s"}),
-    }
-}
-
 /// Sends `request`, lets its body run against the closed gate, and opens it.
 async fn held(version: Version, kind: Kind, config: Value, request: Request, body: &[u8]) {
     let (open, gate) = watch::channel(false);
     let upstream = Upstream::start(Answer::default()).await.unwrap();
     let services = Services::start(gated(&gate)).await.unwrap();
-    let config = callout_integration::envoy::merge(patient(kind), config);
+    let config = callout_integration::envoy::merge(kind.patient(), config);
     let filter = kind.module(config, services.port());
     let envoy =
         Envoy::start(version, &Bootstrap::new(upstream.port(), vec![filter])).await.unwrap();
@@ -119,7 +111,7 @@ async fn no_byte_of_an_upgrade_passes_an_open_check() {
             let (open, gate) = watch::channel(false);
             let upstream = Upstream::start(Answer::default()).await.unwrap();
             let services = Services::start(gated(&gate)).await.unwrap();
-            let filter = kind.module(patient(kind), services.port());
+            let filter = kind.module(kind.patient(), services.port());
             let envoy = Envoy::start(version, &Bootstrap::new(upstream.port(), vec![filter]))
                 .await
                 .unwrap();

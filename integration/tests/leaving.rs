@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use callout_integration::envoy::Options;
+use callout_integration::envoy::{Options, merge};
 use callout_integration::prelude::*;
 use callout_integration::services::unchanged;
 use callout_protos::envoy::service::ext_proc::v3::processing_request::Request as Part;
@@ -12,15 +12,17 @@ use futures::StreamExt;
 /// Longer than any answer that the test waits for.
 const NEVER: Duration = Duration::from_secs(60);
 
+/// Buffers whatever it can, and waits.
 fn patient(kind: Kind) -> Value {
-    match kind {
-        Kind::Authz => json!({"grpc_service": {"timeout": "30s"}}),
-        Kind::RateLimit => json!({"timeout": "30s"}),
-        Kind::ExtProc => json!({
-            "message_timeout": "30s",
-            "processing_mode": {"request_body_mode": "BUFFERED", "response_body_mode": "BUFFERED", "request_trailer_mode": "SEND"},
-        }),
-    }
+    let modes = match kind {
+        Kind::Authz | Kind::RateLimit => json!({}),
+        Kind::ExtProc => json!({"processing_mode": {
+            "request_body_mode": "BUFFERED",
+            "response_body_mode": "BUFFERED",
+            "request_trailer_mode": "SEND",
+        }}),
+    };
+    merge(kind.patient(), modes)
 }
 
 /// A processor that answers everything but one kind of message.

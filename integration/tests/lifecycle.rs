@@ -7,14 +7,6 @@ use callout_integration::envoy::Options;
 use callout_integration::prelude::*;
 use callout_integration::tools;
 
-fn patient(kind: Kind) -> Value {
-    match kind {
-        Kind::Authz => json!({"grpc_service": {"timeout": "30s"}}),
-        Kind::RateLimit => json!({"timeout": "30s"}),
-        Kind::ExtProc => json!({"message_timeout": "30s"}),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_leaves_pending_calls_their_answer_and_new_ones_the_new_listener() {
     for version in Version::ALL {
@@ -36,7 +28,7 @@ async fn a_reload_leaves_pending_calls_their_answer_and_new_ones_the_new_listene
             let old = Services::start(slow).await.unwrap();
             let new = Services::start(Script::default()).await.unwrap();
             let with = |services: &Services| {
-                Bootstrap::new(upstream.port(), vec![kind.module(patient(kind), services.port())])
+                Bootstrap::new(upstream.port(), vec![kind.module(kind.patient(), services.port())])
             };
             let options = Options { lds: true, ..Options::default() };
             let mut envoy = Envoy::start_with(version, &with(&old), options).await.unwrap();
@@ -60,7 +52,7 @@ async fn a_shutdown_with_pending_calls_is_clean() {
         for kind in Kind::ALL {
             let upstream = Upstream::start(Answer::default()).await.unwrap();
             let services = Services::start(Script::silent()).await.unwrap();
-            let filter = kind.module(patient(kind), services.port());
+            let filter = kind.module(kind.patient(), services.port());
             let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
             let envoy = Envoy::start(version, &bootstrap).await.unwrap();
             let port = envoy.port();

@@ -2,20 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use callout_integration::client::End;
-use callout_integration::envoy::Options;
+use callout_integration::envoy::{Options, example};
 use callout_integration::modules;
 use callout_integration::prelude::*;
-
-fn faults() -> Value {
-    json!({
-        "name": "faults",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
-            "dynamic_module_config": {"name": "faults", "do_not_close": true},
-            "filter_name": "faults",
-        },
-    })
-}
 
 /// Asks for a fault in `place`, then for a request without one.
 async fn fails(version: Version, place: &str, check: impl Fn(&Response)) {
@@ -24,7 +13,7 @@ async fn fails(version: Version, place: &str, check: impl Fn(&Response)) {
             .await
             .unwrap();
     let options = Options { modules: Some(modules::examples().unwrap()), ..Options::default() };
-    let bootstrap = Bootstrap::new(upstream.port(), vec![faults()]);
+    let bootstrap = Bootstrap::new(upstream.port(), vec![example("faults", json!({}))]);
     let envoy = Envoy::start_with(version, &bootstrap, options).await.unwrap();
     let request = Request::post("/").body("body");
     for http2 in [false, true] {

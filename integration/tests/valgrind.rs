@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use callout_integration::envoy::Options;
+use callout_integration::envoy::{Options, example};
 use callout_integration::prelude::*;
 use callout_integration::services::message;
 use callout_integration::{modules, tools};
@@ -88,14 +88,7 @@ async fn the_basic_scenarios_show_no_error_that_names_our_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leak_would_be_found() {
     let upstream = Upstream::start(Answer::default()).await.unwrap();
-    let filter = json!({
-        "name": "faults",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
-            "dynamic_module_config": {"name": "faults", "do_not_close": true},
-            "filter_name": "faults",
-        },
-    });
+    let filter = example("faults", json!({}));
     let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
     let (envoy, reports) = watched(&bootstrap, Some(modules::examples().unwrap())).await;
     let leaking = Request::get("/").header("x-fault", "leak").timeout(LONG);

@@ -192,20 +192,7 @@ fn fraction(
     config: Option<&RuntimeFractionalPercent>,
     path: &str,
 ) -> Result<Option<Fraction>, ConfigError> {
-    let Some(RuntimeFractionalPercent { default_value, runtime_key }) = config else {
-        return Ok(None);
-    };
-    if !runtime_key.is_empty() {
-        tracing::warn!(
-            "ratelimit: {path}: the runtime key `{runtime_key}` is not read, default_value holds"
-        );
-    }
-    let value = default_value
-        .as_ref()
-        .ok_or_else(|| ConfigError::field(format!("{path}.default_value"), "is required"))?;
-    Fraction::configure(value)
-        .map(Some)
-        .map_err(|error| error.under(&format!("{path}.default_value")))
+    config.map(|config| Fraction::configure_runtime(config, "ratelimit", path)).transpose()
 }
 
 fn limits(config: &[LimitProto]) -> Result<Vec<Limit>, ConfigError> {

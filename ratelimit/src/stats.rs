@@ -1,6 +1,7 @@
 //! What the filter counts: the built-in's leaf names, and the cause of each failed call.
 
-use callout_common::stats::{Counter, Gauge, Histogram, LabelledCounter};
+use callout_common::calls::CallStats;
+use callout_common::stats::Counter;
 use callout_common::{ConfigError, Setup};
 
 /// The filter's statistics, under `<metrics_namespace>.ratelimit.<stat_prefix>.`.
@@ -18,12 +19,8 @@ pub(crate) struct Stats {
     pub(crate) dropped_headers: Counter,
     /// Metadata of an answer that this Envoy can't hold.
     pub(crate) dropped_metadata: Counter,
-    /// Failed calls by their cause.
-    pub(crate) call_failed: LabelledCounter,
-    /// Calls that wait for their answer.
-    pub(crate) in_flight: Gauge,
-    /// Time from call to answer, in microseconds.
-    pub(crate) latency_us: Histogram,
+    /// The calls.
+    pub(crate) calls: CallStats,
 }
 
 impl Stats {
@@ -35,9 +32,7 @@ impl Stats {
             failure_mode_allowed: setup.counter("failure_mode_allowed")?,
             dropped_headers: setup.counter("dropped_headers")?,
             dropped_metadata: setup.counter("dropped_metadata")?,
-            call_failed: setup.labelled_counter("call_failed", "cause")?,
-            in_flight: setup.gauge("in_flight")?,
-            latency_us: setup.histogram("latency_us")?,
+            calls: CallStats::define(setup)?,
         })
     }
 }

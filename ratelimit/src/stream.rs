@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
+use callout_common::calls::Waiting;
 use callout_common::config::deadline;
 use callout_common::grpc::{CallError, Failure};
 use callout_common::host::{MetadataSource, MetadataValue};
@@ -42,7 +42,7 @@ enum State {
     Idle,
     /// The call is under way; `shown` are the `x_ratelimit_option`s of its descriptors.
     Waiting {
-        since: Instant,
+        call: Waiting,
         shown: Vec<Option<bool>>,
     },
 }
@@ -96,27 +96,18 @@ impl Stream {
         async move { service.client.unary(SHOULD_RATE_LIMIT, &message, &metadata, deadline).await }
     }
 
-    /// Ends the wait; what was waited for, and how many microseconds.
-    fn waited(&mut self, cx: &mut Context<'_>) -> Option<(Vec<Option<bool>>, u128)> {
-        let State::Waiting { since, shown } = std::mem::replace(&mut self.state, State::Idle)
-        else {
-            return None;
-        };
-        cx.lower(self.filter.stats.in_flight);
-        Some((shown, since.elapsed().as_micros()))
-    }
-
     fn settle(
         &mut self,
         cx: &mut Context<'_>,
         answer: Result<RateLimitResponse, Failure>,
     ) -> Resume {
         let stats = self.filter.stats;
-        let (shown, micros) = self.waited(cx).unwrap_or_default();
-        cx.record(stats.latency_us, u64::try_from(micros).unwrap_or(u64::MAX));
+        let State::Waiting { call, shown } = std::mem::replace(&mut self.state, State::Idle) else {
+            return Resume::Stay;
+        };
+        call.end(cx, answer.as_ref().err());
         if let Err(failure) = &answer {
             tracing::debug!(cause = failure.cause(), "ratelimit: no answer");
-            cx.count_labelled(stats.call_failed, failure.cause());
         }
         let config = self.config();
         let draw = Draw {
@@ -177,8 +168,7 @@ impl HttpStream for Stream {
         let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
         let Some(message) = self.message(cx, descriptors) else { return Step::Continue };
         let call = self.call(cx, message);
-        self.state = State::Waiting { since: Instant::now(), shown };
-        cx.raise(self.filter.stats.in_flight);
+        self.state = State::Waiting { call: self.filter.stats.calls.begin(cx), shown };
         cx.spawn(call);
         Step::Pause(Hold::Everything)
     }
@@ -201,7 +191,10 @@ impl HttpStream for Stream {
 
     fn complete(&mut self, cx: &mut Context<'_>) {
         // A client that left while the call was pending is not charged at the end.
-        if self.waited(cx).is_some() || !self.counts_when_done {
+        if let State::Waiting { call, .. } = std::mem::replace(&mut self.state, State::Idle) {
+            return call.abandon(cx);
+        }
+        if !self.counts_when_done {
             return;
         }
         let descriptors = descriptors(self.limits(), &View(cx), true);

@@ -3,7 +3,7 @@
 mod message;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use message::Parsed;
 
@@ -111,6 +111,29 @@ pub fn duration(value: &pbjson_types::Duration, path: &str) -> Result<Duration, 
 #[must_use]
 pub fn deadline(timeout: Duration) -> Option<Instant> {
     if timeout.is_zero() { None } else { Instant::now().checked_add(timeout) }
+}
+
+/// `now` as time since 1970.
+#[must_use]
+pub fn since_epoch(now: SystemTime) -> Duration {
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Warns that the field at `path` of the filter called `filter` asks for something in vain.
+pub fn warn_without_effect(filter: &str, path: &str, wanted: bool, reason: &str) {
+    if wanted {
+        tracing::warn!("{filter}: {path} has no effect in a module: {reason}");
+    }
+}
+
+/// Warns of a runtime key. It can't be read on a worker, so the default holds. That is worth a
+/// line, and no more: some fields can't be written without a key.
+pub fn warn_of_runtime(filter: &str, path: &str, key: &str) {
+    if !key.is_empty() {
+        tracing::warn!(
+            "{filter}: {path}: the runtime key `{key}` is not read, default_value holds"
+        );
+    }
 }
 
 /// An `envoy.type.v3.HttpStatus`: one of Envoy's status codes.

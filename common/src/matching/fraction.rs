@@ -1,9 +1,10 @@
 //! `envoy.type.v3.FractionalPercent`: a part of all requests.
 
+use callout_protos::envoy::config::core::v3::RuntimeFractionalPercent;
 use callout_protos::envoy::r#type::v3::FractionalPercent;
 use callout_protos::envoy::r#type::v3::fractional_percent::DenominatorType;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, warn_of_runtime};
 
 /// A part of all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,24 @@ impl Fraction {
             Err(_) => return Err(ConfigError::field("denominator", "is none that Envoy knows")),
         };
         Ok(Self { numerator: *numerator, denominator })
+    }
+
+    /// Reads the `RuntimeFractionalPercent` at `path` of the filter called `filter`.
+    ///
+    /// # Errors
+    /// When it has no valid default.
+    pub fn configure_runtime(
+        config: &RuntimeFractionalPercent,
+        filter: &str,
+        path: &str,
+    ) -> Result<Self, ConfigError> {
+        let RuntimeFractionalPercent { default_value, runtime_key } = config;
+        warn_of_runtime(filter, path, runtime_key);
+        default_value
+            .as_ref()
+            .ok_or_else(|| ConfigError::whole("is required"))
+            .and_then(Self::configure)
+            .map_err(|error| error.under(&format!("{path}.default_value")))
     }
 
     /// Whether the request that drew `random`, evenly spread over all numbers, belongs to the part.

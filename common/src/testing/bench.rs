@@ -42,6 +42,20 @@ pub struct Bench<F: Filter> {
     runtime: Runtime,
 }
 
+/// The names of the metrics in the table under `## Statistics` of a filter's README, sorted.
+#[must_use]
+pub fn documented_metrics(readme: &str) -> Vec<String> {
+    let section = readme.split("\n## ").find(|section| section.starts_with("Statistics"));
+    let mut names: Vec<String> = section
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 impl<F: Filter> std::fmt::Debug for Bench<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bench").field("host", &self.host).finish_non_exhaustive()
@@ -66,10 +80,14 @@ impl<F: Filter> Bench<F> {
         Ok(Self { host, runner: Runner::new(Arc::new(filter), stats), runtime })
     }
 
-    /// The names of the metrics that the filter defined, in order.
+    /// The names of the metrics that the filter called `name` defined, without that name, sorted.
     #[must_use]
-    pub fn metric_names(&self) -> &[String] {
-        self.host.metrics.names()
+    pub fn metric_names(&self, name: &str) -> Vec<String> {
+        let names = self.host.metrics.names().iter();
+        let own = |full: &String| full.strip_prefix(name)?.strip_prefix('.').map(str::to_owned);
+        let mut names: Vec<String> = names.filter_map(own).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Puts the stream on a route with this configuration.

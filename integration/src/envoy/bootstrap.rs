@@ -16,6 +16,20 @@ pub enum Kind {
     ExtProc,
 }
 
+/// The filter of an example: library and filter share their name.
+#[must_use]
+pub fn example(name: &str, config: Value) -> Value {
+    json!({
+        "name": name,
+        "typed_config": {
+            "@type": format!("{DYNAMIC}DynamicModuleFilter"),
+            "dynamic_module_config": {"name": name, "do_not_close": true},
+            "filter_name": name,
+            "filter_config": {"@type": format!("{TYPE}google.protobuf.Struct"), "value": config},
+        },
+    })
+}
+
 /// How a configuration reaches a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -73,6 +87,16 @@ impl Kind {
             }),
         };
         merge(least, fields)
+    }
+
+    /// Fields under which the filter waits half a minute for its service.
+    #[must_use]
+    pub fn patient(self) -> Value {
+        match self {
+            Self::Authz => json!({"grpc_service": {"timeout": "30s"}}),
+            Self::RateLimit => json!({"timeout": "30s"}),
+            Self::ExtProc => json!({"message_timeout": "30s"}),
+        }
     }
 
     /// Our filter; see [`Kind::config`].

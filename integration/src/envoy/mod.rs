@@ -4,6 +4,6 @@ mod bootstrap;
 mod fetch;
 mod process;
 
-pub use bootstrap::{Bootstrap, Form, Kind, merge};
+pub use bootstrap::{Bootstrap, Form, Kind, example, merge};
 pub use fetch::Version;
 pub use process::{Envoy, Options, Refused};
