@@ -12,21 +12,17 @@ use callout_protos::envoy::extensions::filters::http::ext_authz::v3 as proto;
 use proto::check_settings::ServiceOverride;
 use proto::ext_authz::Services;
 use proto::ext_authz_per_route::Override;
-use serde::Deserialize;
+
+use crate::callout::{Callout, Fields, RouteFields};
+use crate::key::fingerprint;
 
 /// What the built-in waits for an answer when no timeout is set.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// What this suite adds, under `callout`. Nothing yet; unknown keys are refused.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Callout {}
 
 /// The filter's configuration. Fields are named as in `ExtAuthz`.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) service: Service,
-    pub(crate) failure_mode_allow: bool,
     pub(crate) failure_mode_allow_header_add: bool,
     pub(crate) with_request_body: Option<BodyLimits>,
     pub(crate) clear_route_cache: bool,
@@ -50,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) max_denied_body: Option<usize>,
     pub(crate) enforce_response_header_limits: bool,
     pub(crate) shadow_mode: bool,
+    /// What this suite adds.
+    pub(crate) callout: Callout,
 }
 
 /// `BufferSettings`.
@@ -63,7 +61,7 @@ pub(crate) struct BodyLimits {
 impl Config {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.message::<proto::ExtAuthz>()?;
-        let Callout {} = parsed.callout()?;
+        let callout: Fields = parsed.callout()?;
         // Every field is named here, so that none is ignored in silence.
         let proto::ExtAuthz {
             services,
@@ -133,7 +131,6 @@ impl Config {
                 }
                 None => return Err(ConfigError::field("grpc_service", "is required")),
             },
-            failure_mode_allow,
             failure_mode_allow_header_add,
             with_request_body: body_limits(with_request_body.as_ref())?,
             clear_route_cache,
@@ -190,6 +187,8 @@ impl Config {
                 .filter(|limit| *limit > 0),
             enforce_response_header_limits,
             shadow_mode,
+            callout: Callout::configure(callout, failure_mode_allow)
+                .map_err(|error| error.under("callout"))?,
         })
     }
 }
@@ -227,6 +226,10 @@ pub struct CheckSettings {
     pub(crate) context_extensions: HashMap<String, String>,
     pub(crate) body: RouteBody,
     pub(crate) service: Option<Service>,
+    /// No decision is shared with other requests.
+    pub(crate) always_ask: bool,
+    /// Tells this configuration from others.
+    pub(crate) fingerprint: [u8; 32],
 }
 
 /// What a route says about buffering the body.
@@ -244,15 +247,22 @@ pub(crate) enum RouteBody {
 impl Route {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.route_message::<proto::ExtAuthzPerRoute>()?;
-        let Callout {} = parsed.callout()?;
-        match parsed.message.r#override {
-            Some(Override::Disabled(true)) => Ok(Self::Disabled),
-            Some(Override::Disabled(false)) => Ok(Self::Enabled(Box::default())),
-            Some(Override::CheckSettings(settings)) => CheckSettings::read(settings)
-                .map(|settings| Self::Enabled(Box::new(settings)))
-                .map_err(|error| error.under("check_settings")),
-            None => Err(ConfigError::field("override", "disabled or check_settings is required")),
-        }
+        let RouteFields { always_ask } = parsed.callout()?;
+        let settings = match parsed.message.r#override {
+            Some(Override::Disabled(true)) => return Ok(Self::Disabled),
+            Some(Override::Disabled(false)) => CheckSettings::default(),
+            Some(Override::CheckSettings(settings)) => {
+                CheckSettings::read(settings).map_err(|error| error.under("check_settings"))?
+            }
+            None => {
+                return Err(ConfigError::field(
+                    "override",
+                    "disabled or check_settings is required",
+                ));
+            }
+        };
+        let fingerprint = fingerprint(raw.bytes());
+        Ok(Self::Enabled(Box::new(CheckSettings { always_ask, fingerprint, ..settings })))
     }
 }
 
@@ -289,13 +299,14 @@ impl CheckSettings {
             }
             None => None,
         };
-        Ok(Self { context_extensions, body, service })
+        Ok(Self { context_extensions, body, service, ..Self::default() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::FailurePolicy;
 
     const SERVICE: &str = r#""grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}}"#;
 
@@ -311,7 +322,10 @@ mod tests {
     fn defaults_are_the_built_ins() {
         let config = config("").unwrap();
         assert_eq!(config.status_on_error, 403);
-        assert!(!config.failure_mode_allow && config.enable_dynamic_metadata_ingestion);
+        assert!(
+            config.callout.failures == FailurePolicy::builtin(false)
+                && config.enable_dynamic_metadata_ingestion
+        );
         assert_eq!(config.filter_enabled, Fraction::ALL);
         assert!(config.service.timeout.is_none() && config.max_denied_body.is_none());
     }
@@ -328,6 +342,11 @@ mod tests {
         assert_eq!(refused(r#", "transport_api_version": "V2""#), "transport_api_version");
         assert_eq!(refused(r#", "status_on_error": {"code": 499}"#), "status_on_error.code");
         assert_eq!(refused(r#", "callout": {"cahce": {}}"#), "callout.cahce");
+        assert_eq!(refused(r#", "callout": {"cache": {"ttl": "0s"}}"#), "callout.cache.ttl");
+        assert_eq!(
+            refused(r#", "callout": {"status_on_timeout": {"code": 499}}"#),
+            "callout.status_on_timeout.code"
+        );
         assert_eq!(
             refused(r#", "with_request_body": {"max_request_bytes": 0}"#),
             "with_request_body.max_request_bytes"

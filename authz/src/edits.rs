@@ -132,6 +132,26 @@ impl Edits {
             && self.query.is_empty()
     }
 
+    /// Whether a cookie is set, on either side.
+    pub(crate) fn sets_cookie(&self) -> bool {
+        self.set
+            .iter()
+            .chain(&self.append)
+            .map(|(name, _)| name)
+            .chain(self.response.iter().map(|(_, name, _)| name))
+            .any(|name| name == "set-cookie")
+    }
+
+    /// About how many bytes these edits take, with `line` for each beside its text.
+    pub(crate) fn bytes(&self, line: usize) -> usize {
+        let headers = self.set.iter().chain(&self.append).map(|(name, value)| (name, value.len()));
+        let response = self.response.iter().map(|(_, name, value)| (name, value.len()));
+        let query = self.query.set.iter().map(|(name, value)| (name, value.len()));
+        let bare = self.remove.iter().chain(&self.query.remove).map(|name| (name, 0));
+        let all = headers.chain(response).chain(query).chain(bare);
+        all.map(|(name, value)| name.len() + value + line).sum()
+    }
+
     /// One entry of `headers`. `append_action` has no effect here, as in the built-in.
     fn request_header(
         &mut self,

@@ -2,20 +2,33 @@
 //! pass, as the built-in `envoy.filters.http.ext_authz` does, out of a dynamic module.
 
 mod apply;
+mod cache;
+mod callout;
+mod carry_out;
 mod config;
 mod edits;
+mod failure;
+mod flights;
+mod key;
+mod outcome;
 mod query;
+mod question;
 mod request;
 mod shadow;
 mod stats;
 mod stream;
+mod strict;
 mod verdict;
 
 use std::sync::Arc;
 
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
+use cache::Cache;
 use config::{Config, Route};
+use flights::Flights;
+use key::Keys;
+use question::Answer;
 use stats::Stats;
 use stream::Stream;
 
@@ -24,6 +37,9 @@ use stream::Stream;
 pub struct Authz {
     config: Config,
     stats: Stats,
+    keys: Keys,
+    cache: Option<Cache>,
+    flights: Arc<Flights<Answer>>,
 }
 
 impl Filter for Authz {
@@ -33,7 +49,13 @@ impl Filter for Authz {
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let config = Config::read(raw)?;
         setup.stat_prefix(&config.stat_prefix);
-        Ok(Self { config, stats: Stats::define(setup)? })
+        Ok(Self {
+            stats: Stats::define(setup)?,
+            keys: Keys::new(config.callout.key.clone(), rand::random()),
+            cache: config.callout.cache.map(Cache::new),
+            flights: Arc::default(),
+            config,
+        })
     }
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {

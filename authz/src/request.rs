@@ -17,6 +17,9 @@ use crate::config::{BodyLimits, Config};
 /// Tells the service whether it got all of the body. The filter's own: a client's copy is not sent.
 const PARTIAL_BODY: &str = "x-envoy-auth-partial-body";
 
+/// The header by which an Envoy in front names its service: `source.service`.
+pub(crate) const SERVICE: &str = "x-envoy-downstream-service-cluster";
+
 /// A request as the filter sees it.
 #[derive(Debug, Default)]
 pub(crate) struct View<'a> {
@@ -43,6 +46,13 @@ pub(crate) struct Peer<'a> {
     pub(crate) address: &'a [u8],
     /// First URI SAN, first DNS SAN and subject of the certificate; empty without one.
     pub(crate) identities: [&'a [u8]; 3],
+}
+
+impl<'a> Peer<'a> {
+    /// The first identity that there is; empty without one.
+    pub(crate) fn identity(self) -> &'a [u8] {
+        self.identities.into_iter().find(|identity| !identity.is_empty()).unwrap_or_default()
+    }
 }
 
 /// The buffered part of the body.
@@ -73,7 +83,7 @@ pub(crate) fn build(config: &Config, view: View<'_>) -> auth::CheckRequest {
         protocol: sanitized(view.protocol),
         ..Default::default()
     };
-    let service = first(b"x-envoy-downstream-service-cluster");
+    let service = first(SERVICE.as_bytes());
     let chosen = view.headers.iter().filter(|header| config.headers.includes(header.name));
     if config.encode_raw_headers {
         let mut headers: Vec<_> = chosen
@@ -145,10 +155,9 @@ const fn partial(body: &Body) -> &'static str {
 }
 
 fn peer(peer: Peer<'_>) -> auth::attribute_context::Peer {
-    let identity = peer.identities.into_iter().find(|identity| !identity.is_empty());
     auth::attribute_context::Peer {
         address: Some(address(peer.address)),
-        principal: sanitized(identity.unwrap_or_default()),
+        principal: sanitized(peer.identity()),
         ..Default::default()
     }
 }

@@ -31,6 +31,20 @@ pub(crate) struct Stats {
     pub(crate) shadow_error: Counter,
     /// Headers of an answer that were left out: malformed, or part of the framing.
     pub(crate) dropped_headers: Counter,
+    /// A fresh decision was kept, and answered on the worker.
+    pub(crate) cache_hit: Counter,
+    /// None was, so that the service was asked.
+    pub(crate) cache_miss: Counter,
+    /// A decision past its life answered while the service was asked again.
+    pub(crate) cache_stale: Counter,
+    /// An allow stood in for a service that did not answer.
+    pub(crate) cache_stale_on_error: Counter,
+    /// Requests that have no key: with a body, or without what the key is made of.
+    pub(crate) cache_bypassed: Counter,
+    /// Decisions that were larger than an entry may be.
+    pub(crate) cache_too_large: Counter,
+    /// Requests that shared the call of another.
+    pub(crate) coalesced: Counter,
     /// The calls.
     pub(crate) calls: CallStats,
 }
@@ -50,6 +64,13 @@ impl Stats {
             shadow_denied: setup.counter("shadow_denied")?,
             shadow_error: setup.counter("shadow_error")?,
             dropped_headers: setup.counter("dropped_headers")?,
+            cache_hit: setup.counter("cache_hit")?,
+            cache_miss: setup.counter("cache_miss")?,
+            cache_stale: setup.counter("cache_stale")?,
+            cache_stale_on_error: setup.counter("cache_stale_on_error")?,
+            cache_bypassed: setup.counter("cache_bypassed")?,
+            cache_too_large: setup.counter("cache_too_large")?,
+            coalesced: setup.counter("coalesced")?,
             calls: CallStats::define(setup)?,
         })
     }

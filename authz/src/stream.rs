@@ -1,40 +1,35 @@
-//! One request: asks the service, and does what the verdict says.
+//! One request: asks the service, or finds what it said before, and does what the verdict says.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use callout_common::attributes::Attribute;
 use callout_common::calls::Waiting;
-use callout_common::config::{deadline, since_epoch};
-use callout_common::grpc::{CallError, Failure, Service};
+use callout_common::config::since_epoch;
+use callout_common::grpc::{Failure, MetadataMap, Service, entries};
 use callout_common::host::{Body as BodyKind, MetadataSource};
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::config::core::v3::Metadata;
-use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
-use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
 use crate::Authz;
-use crate::config::{BodyLimits, CheckSettings, Config, DEFAULT_TIMEOUT, Route, RouteBody};
-use crate::edits::Edits;
+use crate::cache::{Entry, Found, Kept};
+use crate::carry_out::Done;
+use crate::config::{BodyLimits, CheckSettings, Config, Route, RouteBody};
+use crate::key::{Key, Surroundings};
+use crate::outcome::Source;
+use crate::question::{Answer, Question};
 use crate::request::{self, Body, Peer, View};
-use crate::verdict::{Judged, Verdict, invalid, judge, refusal};
+use crate::verdict::{Judged, Verdict, invalid, refusal};
 use crate::{apply, shadow};
-
-const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-/// Where the built-in puts an answer's metadata, whatever the filter is called.
-const NAMESPACE: &str = "envoy.filters.http.ext_authz";
-
-/// What the service answered.
-pub(crate) type Answer = Result<CheckResponse, CallError>;
 
 /// One request.
 #[derive(Debug)]
 pub struct Stream {
-    authz: Arc<Authz>,
+    pub(crate) authz: Arc<Authz>,
     route: Option<Arc<Route>>,
     state: State,
-    /// Changes to the response, once the request is allowed.
-    edits: Edits,
+    /// The decision that let the request pass, with its changes to the response.
+    pub(crate) allowed: Option<Arc<Judged>>,
 }
 
 #[derive(Debug)]
@@ -44,17 +39,17 @@ enum State {
     /// The body has to come in first.
     Buffering(BodyLimits),
     /// The call is under way.
-    Waiting(Waiting),
+    Waiting(Waiting, Option<Key>),
 }
 
-type Context<'a> = Cx<'a, Answer>;
+pub(crate) type Context<'a> = Cx<'a, Answer>;
 
 impl Stream {
     pub(crate) fn new(authz: Arc<Authz>, route: Option<Arc<Route>>) -> Self {
-        Self { authz, route, state: State::Idle, edits: Edits::default() }
+        Self { authz, route, state: State::Idle, allowed: None }
     }
 
-    fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.authz.config
     }
 
@@ -103,13 +98,93 @@ impl Stream {
         Step::Reply(reply)
     }
 
-    fn check(&mut self, cx: &mut Context<'_>, body: Option<Body>) {
-        let message = self.message(cx, body);
-        let service = self.service().clone();
-        let metadata = service.metadata.fill(|operator| cx.operator(operator));
-        let deadline = deadline(service.timeout.unwrap_or(DEFAULT_TIMEOUT));
-        self.state = State::Waiting(self.authz.stats.calls.begin(cx));
-        cx.spawn(async move { service.client.unary(CHECK, &message, &metadata, deadline).await });
+    /// Decides about the request by what is kept, or asks the service and holds it.
+    fn check(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> Step {
+        let authz = Arc::clone(&self.authz);
+        let stats = authz.stats;
+        let view = self.view(cx, body);
+        let mut metadata = None;
+        let key = self.shares().then(|| self.key(cx, &view, &mut metadata));
+        let shared = key.is_some();
+        let key = key.flatten();
+        let found = match (&authz.cache, &key) {
+            (Some(cache), Some(key)) => cache.find(key, Instant::now()),
+            _ => Found::Nothing,
+        };
+        if let Found::Fresh(entry) = found {
+            drop(view);
+            cx.count(stats.cache_hit);
+            return self.kept(cx, &entry, Source::Cache, key);
+        }
+        let question = Question {
+            message: request::build(self.config(), view),
+            service: self.service().clone(),
+            metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
+        };
+        if let (Found::Stale(entry), Some(key)) = (found, key) {
+            if entry.claim() {
+                cx.spawn_detached(question.refresh(authz, key, Arc::clone(&entry)));
+            }
+            cx.count(stats.cache_stale);
+            return self.kept(cx, &entry, Source::Stale, Some(key));
+        }
+        if shared && key.is_none() {
+            cx.count(stats.cache_bypassed);
+        } else if authz.cache.is_some() && shared {
+            cx.count(stats.cache_miss);
+        }
+        self.state = State::Waiting(stats.calls.begin(cx), key);
+        let together = key.filter(|_| authz.config.callout.coalesce);
+        cx.spawn(question.ask(authz, together));
+        Step::Pause(Hold::Everything)
+    }
+
+    /// Whether requests of this kind may share decisions.
+    fn shares(&self) -> bool {
+        self.config().callout.shares()
+            && !self.settings().is_some_and(|settings| settings.always_ask)
+    }
+
+    fn key(
+        &self,
+        cx: &Context<'_>,
+        view: &View<'_>,
+        metadata: &mut Option<MetadataMap>,
+    ) -> Option<Key> {
+        let keys = &self.authz.keys;
+        let call = keys.takes_call().then(|| &*metadata.insert(self.metadata(cx)));
+        let route = [Attribute::XdsRouteName, Attribute::XdsVirtualHostName];
+        let [name, host] = route.map(|attribute| cx.attribute(attribute));
+        let surroundings = Surroundings {
+            route: [name, host, cx.cluster_name()],
+            route_config: self.settings().map(|settings| settings.fingerprint.as_slice()),
+            call: call.map(entries).unwrap_or_default(),
+            attributes: keys.attributes().iter().map(|one| cx.attribute(*one)).collect(),
+        };
+        keys.key(view, &surroundings, |name| self.config().headers.includes(name))
+    }
+
+    /// Does what a decision says that was kept.
+    fn kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &Entry,
+        source: Source,
+        key: Option<Key>,
+    ) -> Step {
+        match self.carry_out(cx, &entry.judged, source, Duration::ZERO) {
+            Done::Applied(resume) => step(resume),
+            Done::Invalid(resume) => {
+                if let (Some(cache), Some(key)) = (&self.authz.cache, key) {
+                    cache.forget(&key);
+                }
+                step(resume)
+            }
+        }
+    }
+
+    fn metadata(&self, cx: &Context<'_>) -> MetadataMap {
+        self.service().metadata.fill(|operator| cx.operator(operator))
     }
 
     fn service(&self) -> &Service {
@@ -118,7 +193,7 @@ impl Stream {
             .unwrap_or_else(|| &self.config().service)
     }
 
-    fn message(&self, cx: &Context<'_>, body: Option<Body>) -> CheckRequest {
+    fn view<'a>(&'a self, cx: &'a Context<'_>, body: Option<Body>) -> View<'a> {
         let config = self.config();
         let attribute = |attribute| cx.attribute(attribute).unwrap_or_default();
         let contexts = |source, flat: &[String], typed: &[String]| {
@@ -126,153 +201,84 @@ impl Stream {
             cx.metadata(source).collect(flat, typed, &mut context);
             context
         };
-        request::build(
-            config,
-            View {
-                headers: cx.request().all(),
-                source: Peer {
-                    address: attribute(Attribute::SourceAddress),
-                    identities: [
-                        attribute(Attribute::ConnectionUriSanPeerCertificate),
-                        attribute(Attribute::ConnectionDnsSanPeerCertificate),
-                        attribute(Attribute::ConnectionSubjectPeerCertificate),
-                    ],
-                },
-                destination: Peer {
-                    address: attribute(Attribute::DestinationAddress),
-                    identities: [
-                        attribute(Attribute::ConnectionUriSanLocalCertificate),
-                        attribute(Attribute::ConnectionDnsSanLocalCertificate),
-                        attribute(Attribute::ConnectionSubjectLocalCertificate),
-                    ],
-                },
-                protocol: attribute(Attribute::RequestProtocol),
-                server_name: if config.include_tls_session {
-                    attribute(Attribute::ConnectionRequestedServerName)
-                } else {
-                    b""
-                },
-                time: since_epoch(SystemTime::now()),
-                id: rand::random(),
-                body,
-                context_extensions: self.settings().map(|settings| &settings.context_extensions),
-                metadata: contexts(
-                    MetadataSource::Dynamic,
-                    &config.metadata_context_namespaces,
-                    &config.typed_metadata_context_namespaces,
-                ),
-                route_metadata: contexts(
-                    MetadataSource::Route,
-                    &config.route_metadata_context_namespaces,
-                    &config.route_typed_metadata_context_namespaces,
-                ),
+        View {
+            headers: cx.request().all(),
+            source: Peer {
+                address: attribute(Attribute::SourceAddress),
+                identities: [
+                    attribute(Attribute::ConnectionUriSanPeerCertificate),
+                    attribute(Attribute::ConnectionDnsSanPeerCertificate),
+                    attribute(Attribute::ConnectionSubjectPeerCertificate),
+                ],
             },
-        )
+            destination: Peer {
+                address: attribute(Attribute::DestinationAddress),
+                identities: [
+                    attribute(Attribute::ConnectionUriSanLocalCertificate),
+                    attribute(Attribute::ConnectionDnsSanLocalCertificate),
+                    attribute(Attribute::ConnectionSubjectLocalCertificate),
+                ],
+            },
+            protocol: attribute(Attribute::RequestProtocol),
+            server_name: if config.include_tls_session {
+                attribute(Attribute::ConnectionRequestedServerName)
+            } else {
+                b""
+            },
+            time: since_epoch(SystemTime::now()),
+            id: rand::random(),
+            body,
+            context_extensions: self.settings().map(|settings| &settings.context_extensions),
+            metadata: contexts(
+                MetadataSource::Dynamic,
+                &config.metadata_context_namespaces,
+                &config.typed_metadata_context_namespaces,
+            ),
+            route_metadata: contexts(
+                MetadataSource::Route,
+                &config.route_metadata_context_namespaces,
+                &config.route_typed_metadata_context_namespaces,
+            ),
+        }
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>, answer: Result<CheckResponse, Failure>) -> Resume {
-        let stats = self.authz.stats;
-        let State::Waiting(call) = std::mem::replace(&mut self.state, State::Idle) else {
+    fn settle(&mut self, cx: &mut Context<'_>, answer: &Answer) -> Resume {
+        let State::Waiting(call, key) = std::mem::replace(&mut self.state, State::Idle) else {
             return Resume::Stay;
         };
-        let took = call.end(cx, answer.as_ref().err());
-        if let Err(failure) = &answer {
+        let took = call.end(cx, answer.failure.as_ref());
+        if let Some(failure) = &answer.failure {
             tracing::debug!(cause = failure.cause(), "authz: no verdict");
         }
-        let Judged { verdict, metadata } = judge(self.config(), answer);
-        self.keep_metadata(cx, metadata, took, matches!(verdict, Verdict::Allow(_)));
-        match verdict {
-            Verdict::Allow(edits) => self.allow(cx, edits),
-            Verdict::Deny { reply, dropped } => {
-                cx.tag_span("ext_authz_status", "ext_authz_unauthorized");
-                cx.count(stats.denied);
-                cx.count_by(stats.dropped_headers, dropped);
-                if self.config().shadow_mode {
-                    cx.count(stats.shadow_denied);
-                    shadow::record(cx, shadow::Outcome::Denied(&reply));
-                    return Resume::Request;
-                }
-                Resume::Reply(reply)
-            }
-            Verdict::Pass => {
-                cx.tag_span("ext_authz_status", "ext_authz_error");
-                cx.count(stats.error);
-                if self.config().shadow_mode {
-                    cx.count(stats.shadow_error);
-                    shadow::record(cx, shadow::Outcome::Error(&refusal(self.config())));
-                    return Resume::Request;
-                }
-                cx.count(stats.failure_mode_allowed);
-                if self.config().failure_mode_allow_header_add {
-                    cx.request_mut().add("x-envoy-auth-failure-mode-allowed", b"true");
-                }
-                Resume::Request
-            }
-            Verdict::Refuse { reply, dropped } => {
-                cx.tag_span("ext_authz_status", "ext_authz_error");
-                cx.count(stats.error);
-                cx.count_by(stats.dropped_headers, dropped);
-                if self.config().shadow_mode {
-                    cx.count(stats.shadow_error);
-                    shadow::record(cx, shadow::Outcome::Error(&reply));
-                    return Resume::Request;
-                }
-                Resume::Reply(reply)
-            }
-            Verdict::Invalid { denied } => {
-                if denied {
-                    cx.count(stats.denied);
-                }
-                self.invalid(cx)
-            }
-        }
-    }
-
-    fn invalid(&self, cx: &mut Context<'_>) -> Resume {
-        cx.count(self.authz.stats.invalid);
-        if self.config().shadow_mode { Resume::Request } else { Resume::Reply(invalid()) }
-    }
-
-    fn allow(&mut self, cx: &mut Context<'_>, edits: Edits) -> Resume {
         let stats = self.authz.stats;
-        cx.tag_span("ext_authz_status", "ext_authz_ok");
-        cx.count_by(stats.dropped_headers, edits.dropped);
-        if edits.clear_route_cache {
-            cx.clear_route_cache();
+        if answer.coalesced {
+            cx.count(stats.coalesced);
         }
-        if !apply::request(cx, &edits) {
-            cx.count(stats.request_header_limits_reached);
-            return self.invalid(cx);
+        let authz = Arc::clone(&self.authz);
+        let shelf = authz.cache.as_ref().zip(key);
+        if answer.judged.silence
+            && let Some((cache, key)) = shelf
+            && let Some(entry) = cache.stand_in(&key, Instant::now())
+        {
+            cx.count(stats.cache_stale_on_error);
+            return self.carry_out(cx, &entry.judged, Source::Stale, took).resume();
         }
-        self.edits = edits;
-        cx.count(stats.ok);
-        if self.config().shadow_mode {
-            shadow::record(cx, shadow::Outcome::Allowed);
+        let source = if answer.coalesced { Source::Coalesced } else { Source::Service };
+        let done = self.carry_out(cx, &answer.judged, source, took);
+        if let Some((cache, key)) = shelf {
+            match (&done, &answer.judged.verdict) {
+                // No answer of the service changes nothing of what it said before.
+                (_, Verdict::Pass | Verdict::Refuse { .. }) => {}
+                (Done::Invalid(_), _) => cache.forget(&key),
+                (Done::Applied(_), _) => {
+                    let judged = Arc::clone(&answer.judged);
+                    if cache.keep(key, judged, answer.made, rand::random()) == Kept::TooLarge {
+                        cx.count(stats.cache_too_large);
+                    }
+                }
+            }
         }
-        Resume::Request
-    }
-
-    fn keep_metadata(
-        &self,
-        cx: &mut Context<'_>,
-        metadata: Option<Struct>,
-        took: Duration,
-        allowed: bool,
-    ) {
-        let Some(mut metadata) = metadata else { return };
-        if !self.config().enable_dynamic_metadata_ingestion {
-            cx.count(self.authz.stats.ignored_dynamic_metadata);
-            return;
-        }
-        if allowed {
-            #[allow(clippy::cast_precision_loss, reason = "no call takes 2^53 milliseconds")]
-            let millis = took.as_millis() as f64;
-            let duration = Value { kind: Some(Kind::NumberValue(millis)) };
-            metadata.fields.insert("ext_authz_duration".to_owned(), duration);
-        }
-        if !cx.metadata_mut().merge_struct(NAMESPACE, &metadata) {
-            cx.count(self.authz.stats.ignored_dynamic_metadata);
-        }
+        done.resume()
     }
 }
 
@@ -298,10 +304,7 @@ impl HttpStream for Stream {
                 cx.set_buffer_limit(u64::try_from(limits.max_request_bytes).unwrap_or(u64::MAX));
                 Step::Pause(Hold::Buffer)
             }
-            _ => {
-                self.check(cx, None);
-                Step::Pause(Hold::Everything)
-            }
+            _ => self.check(cx, None),
         }
     }
 
@@ -310,25 +313,25 @@ impl HttpStream for Stream {
         let received = cx.body_so_far(callout_common::Direction::Request);
         let full = received >= limits.max_request_bytes;
         if (limits.allow_partial_message && full) || (end && received <= limits.max_request_bytes) {
-            self.check_with_body(cx, limits);
+            return self.check_with_body(cx, limits);
         }
         // Over the limit Envoy itself answers 413 to the hold that stands.
         Step::Continue
     }
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        if let State::Buffering(limits) = self.state {
-            self.check_with_body(cx, limits);
+        match self.state {
+            State::Buffering(limits) => self.check_with_body(cx, limits),
+            _ => Step::Continue,
         }
-        Step::Continue
     }
 
     fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> Step {
-        let edits = std::mem::take(&mut self.edits.response);
-        if edits.is_empty() {
+        let allowed = self.allowed.take();
+        let Some(Verdict::Allow(edits)) = allowed.as_ref().map(|judged| &judged.verdict) else {
             return Step::Continue;
-        }
-        apply::response(cx, &edits);
+        };
+        apply::response(cx, &edits.response);
         if self.config().enforce_response_header_limits && !apply::response_within_limits(cx) {
             cx.count(self.authz.stats.response_header_limits_reached);
             cx.count(self.authz.stats.invalid);
@@ -338,22 +341,23 @@ impl HttpStream for Stream {
     }
 
     fn event(&mut self, cx: &mut Context<'_>, answer: Answer) -> Resume {
-        self.settle(cx, answer.map_err(Failure::Call))
+        self.settle(cx, &answer)
     }
 
     fn lost(&mut self, cx: &mut Context<'_>) -> Resume {
-        self.settle(cx, Err(Failure::Lost))
+        let answer = Answer::failed(&self.authz, Failure::Lost);
+        self.settle(cx, &answer)
     }
 
     fn complete(&mut self, cx: &mut Context<'_>) {
-        if let State::Waiting(call) = std::mem::replace(&mut self.state, State::Idle) {
+        if let State::Waiting(call, _) = std::mem::replace(&mut self.state, State::Idle) {
             call.abandon(cx);
         }
     }
 }
 
 impl Stream {
-    fn check_with_body(&mut self, cx: &mut Context<'_>, limits: BodyLimits) {
+    fn check_with_body(&mut self, cx: &mut Context<'_>, limits: BodyLimits) -> Step {
         let received = cx.body_so_far(callout_common::Direction::Request);
         let mut bytes = cx.body(BodyKind::BufferedRequest);
         if !cx.received_is_buffered(callout_common::Direction::Request) {
@@ -361,6 +365,19 @@ impl Stream {
         }
         bytes.truncate(limits.max_request_bytes);
         let body = (received > 0).then_some(Body { bytes, received, limits });
-        self.check(cx, body);
+        match self.check(cx, body) {
+            // The headers are held.
+            Step::Continue => Step::Release,
+            Step::Pause(_) => Step::Continue,
+            other => other,
+        }
+    }
+}
+
+/// The answer of a hook that need not wait.
+fn step(resume: Resume) -> Step {
+    match resume {
+        Resume::Reply(reply) => Step::Reply(reply),
+        _ => Step::Continue,
     }
 }

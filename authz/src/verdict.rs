@@ -1,15 +1,22 @@
 //! What an answer of the service, or the lack of one, means for the request.
 
+use std::time::Duration;
+
 use auth::check_response::HttpResponse;
 use callout_common::Reply;
 use callout_common::grpc::Failure;
 use callout_common::headers::{valid_name, valid_value};
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::service::auth::v3 as auth;
-use callout_protos::pbjson_types::Struct;
+use callout_protos::pbjson_types::{Struct, value::Kind};
 
 use crate::config::Config;
 use crate::edits::{Edits, Invalid, plan};
+use crate::failure::Class;
+use crate::strict;
+
+/// The key of a reply's metadata that says for how many seconds its decision may be kept.
+const MAX_AGE: &str = "callout.cache.max_age";
 
 /// What happens to the request.
 #[derive(Debug, PartialEq)]
@@ -26,11 +33,27 @@ pub(crate) enum Verdict {
     Invalid { denied: bool },
 }
 
-/// A verdict, with the metadata that came with it.
+/// A verdict, with what came with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
     pub(crate) metadata: Option<Struct>,
+    /// Why there is no verdict of the service.
+    pub(crate) cause: Option<&'static str>,
+    /// The service did not get to say anything.
+    pub(crate) silence: bool,
+    /// How long the decision may be kept at most; `None` leaves it to the configuration.
+    pub(crate) max_age: Option<Duration>,
+}
+
+impl Judged {
+    const fn new(verdict: Verdict, metadata: Option<Struct>) -> Self {
+        Self { verdict, metadata, cause: None, silence: false, max_age: None }
+    }
+
+    const fn failed(verdict: Verdict, cause: &'static str) -> Self {
+        Self { verdict, metadata: None, cause: Some(cause), silence: false, max_age: None }
+    }
 }
 
 /// Judges an answer, or the lack of one.
@@ -38,14 +61,57 @@ pub(crate) fn judge(config: &Config, answer: Result<auth::CheckResponse, Failure
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {
-            let verdict = if config.failure_mode_allow && failure.may_pass() {
-                Verdict::Pass
-            } else {
-                Verdict::Refuse { reply: refusal(config), dropped: 0 }
+            let class = Class::of(&failure);
+            return Judged {
+                silence: class.is_some_and(Class::is_silence),
+                ..Judged::failed(without_reply(config, class), failure.cause())
             };
-            return Judged { verdict, metadata: None };
         }
     };
+    if config.callout.strict
+        && let Some(objection) = strict::objection(&answer)
+    {
+        tracing::debug!(objection, "authz: a reply that strict mode does not take");
+        let class = Some(Class::InvalidReply);
+        return Judged::failed(without_reply(config, class), "invalid_reply");
+    }
+    // Neither an empty reply nor one that could not be told from it is worth keeping.
+    let empty = answer == auth::CheckResponse::default();
+    let mut judged = judge_reply(config, answer);
+    if config.callout.cache.is_some() {
+        judged.max_age =
+            if empty { Some(Duration::ZERO) } else { max_age(judged.metadata.as_mut()) };
+    }
+    judged
+}
+
+/// What happens to a request that the service said nothing valid about.
+fn without_reply(config: &Config, class: Option<Class>) -> Verdict {
+    if class.is_some_and(|class| config.callout.failures.allows(class)) {
+        return Verdict::Pass;
+    }
+    let reply = match config.callout.status_on_timeout {
+        Some(status) if class == Some(Class::Timeout) => {
+            Reply::new(status).details("ext_authz_error")
+        }
+        _ => refusal(config),
+    };
+    Verdict::Refuse { reply, dropped: 0 }
+}
+
+/// Takes out of a reply's metadata how long its decision may be kept. What is no number of seconds
+/// keeps it not at all.
+fn max_age(metadata: Option<&mut Struct>) -> Option<Duration> {
+    match metadata?.fields.remove(MAX_AGE)?.kind {
+        Some(Kind::NumberValue(seconds)) if seconds > 0.0 => {
+            // More than a duration can hold is no bound.
+            Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+        }
+        _ => Some(Duration::ZERO),
+    }
+}
+
+fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Judged {
     let auth::CheckResponse { status, http_response, dynamic_metadata } = answer;
     // An absent status is code 0, which allows, whatever stands beside it.
     if status.is_none_or(|status| status.code == 0) {
@@ -58,10 +124,15 @@ pub(crate) fn judge(config: &Config, answer: Result<auth::CheckResponse, Failure
             Ok(edits) => Verdict::Allow(edits),
             Err(Invalid) => Verdict::Invalid { denied: false },
         };
-        return Judged { verdict, metadata };
+        return Judged::new(verdict, metadata);
     }
+    let error = matches!(http_response, Some(HttpResponse::ErrorResponse(_)));
     let verdict = match http_response {
-        Some(HttpResponse::ErrorResponse(_)) if config.failure_mode_allow => Verdict::Pass,
+        Some(HttpResponse::ErrorResponse(_))
+            if config.callout.failures.allows(Class::ErrorResponse) =>
+        {
+            Verdict::Pass
+        }
         Some(HttpResponse::ErrorResponse(error)) => {
             let details = "ext_authz_error";
             // An error reply that can't be sent as it is gives way to the plain one.
@@ -80,7 +151,7 @@ pub(crate) fn judge(config: &Config, answer: Result<auth::CheckResponse, Failure
             Verdict::Deny { reply: Reply::new(403).details("ext_authz_denied"), dropped: 0 }
         }
     };
-    Judged { verdict, metadata: dynamic_metadata }
+    Judged { cause: error.then_some("error_response"), ..Judged::new(verdict, dynamic_metadata) }
 }
 
 /// The plain reply where there is no verdict.
@@ -241,6 +312,60 @@ mod tests {
         assert!(
             matches!(verdict(r#", "validate_mutations": true"#, json), Verdict::Refuse { reply, .. } if reply.status() == 403)
         );
+    }
+
+    #[test]
+    fn a_list_of_classes_narrows_the_failure_mode_and_a_timeout_may_have_its_status() {
+        let fields = r#", "failure_mode_allow": true,
+            "callout": {"failure_mode_allow_on": ["unavailable"], "status_on_timeout": {"code": 504}}"#;
+        let reset = Failure::Call(CallError::Reset(String::new()));
+        assert_eq!(failed(fields, reset), Verdict::Pass);
+        let Verdict::Refuse { reply, .. } = failed(fields, Failure::Call(CallError::Timeout))
+        else {
+            panic!("not refused")
+        };
+        assert_eq!(reply.status(), 504);
+        let error = r#"{"status": {"code": 13}, "error_response": {}}"#;
+        assert!(
+            matches!(verdict(fields, error), Verdict::Refuse { reply, .. } if reply.status() == 403)
+        );
+    }
+
+    #[test]
+    fn strict_mode_takes_an_empty_reply_for_an_error() {
+        let strict = r#", "callout": {"strict": true}"#;
+        let judged = judge(&config(strict), Ok(answer("{}")));
+        assert!(matches!(judged.verdict, Verdict::Refuse { .. }));
+        assert_eq!((judged.cause, judged.silence), (Some("invalid_reply"), false));
+        assert!(matches!(verdict(strict, r#"{"status": {}}"#), Verdict::Allow(_)));
+        let open = r#", "failure_mode_allow": true, "callout": {"strict": true}"#;
+        assert_eq!(verdict(open, "{}"), Verdict::Pass);
+    }
+
+    #[test]
+    fn the_service_says_how_long_its_decision_may_be_kept() {
+        let cached = r#", "callout": {"cache": {"ttl": "10s"}}"#;
+        let max_age = |fields: &str, metadata: &str| {
+            let json = format!(r#"{{"status": {{}}, "dynamic_metadata": {{"a": 1{metadata}}}}}"#);
+            let judged = judge(&config(fields), Ok(answer(&json)));
+            (judged.max_age, judged.metadata.unwrap().fields.len())
+        };
+        let key = r#", "callout.cache.max_age": "#;
+        assert_eq!(max_age(cached, ""), (None, 1));
+        assert_eq!(max_age(cached, &format!("{key}2.5")), (Some(Duration::from_millis(2500)), 1));
+        for no_time in ["0", "-1", "\"2\"", "true"] {
+            assert_eq!(max_age(cached, &format!("{key}{no_time}")), (Some(Duration::ZERO), 1));
+        }
+        assert_eq!(max_age(cached, &format!("{key}1e300")), (Some(Duration::MAX), 1));
+        // Without a cache the metadata is the service's own affair.
+        assert_eq!(max_age("", &format!("{key}2.5")), (None, 2));
+    }
+
+    #[test]
+    fn an_empty_reply_is_not_kept() {
+        let cached = config(r#", "callout": {"cache": {"ttl": "10s"}}"#);
+        assert_eq!(judge(&cached, Ok(answer("{}"))).max_age, Some(Duration::ZERO));
+        assert_eq!(judge(&cached, Ok(answer(r#"{"status": {}}"#))).max_age, None);
     }
 
     #[test]

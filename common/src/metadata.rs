@@ -66,6 +66,12 @@ impl<'a> Metadata<'a> {
     }
 }
 
+/// Bytes of the serialized form of `values`.
+#[must_use]
+pub fn encoded_len(values: &Struct) -> usize {
+    values.encoded_len()
+}
+
 /// Flat values as a `Struct`.
 fn fields(values: Vec<(String, MetadataValue)>) -> Struct {
     let value = |flat| match flat {

@@ -64,6 +64,13 @@ impl MetadataTemplate {
     }
 }
 
+/// The entries of `metadata` as they go over the wire, in a fixed order.
+#[must_use]
+pub fn entries(metadata: &MetadataMap) -> Vec<(&[u8], &[u8])> {
+    let map: &http::HeaderMap = metadata.as_ref();
+    map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

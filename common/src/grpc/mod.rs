@@ -14,7 +14,7 @@ mod target;
 
 pub use call::{Answers, Client};
 pub use error::{CallError, Failure};
-pub use metadata::MetadataTemplate;
+pub use metadata::{MetadataTemplate, entries};
 pub use service::Service;
 pub use target::{Target, TargetError};
 pub use tonic::metadata::MetadataMap;

@@ -105,6 +105,13 @@ impl Kind {
         self.module_raw(Form::Message, self.config(fields, port))
     }
 
+    /// Our filter with `callout` beside its fields; see [`Kind::config`].
+    #[must_use]
+    pub fn module_with(self, callout: Value, fields: Value, port: u16) -> Value {
+        let config = merge(self.config(fields, port), json!({"callout": callout}));
+        self.module_raw(Form::Struct, config)
+    }
+
     /// Our filter with exactly this configuration.
     #[must_use]
     pub fn module_raw(self, form: Form, config: Value) -> Value {
@@ -245,6 +252,8 @@ impl Bootstrap {
                 "path": log,
                 "log_format": {"json_format": {
                     "code": "%RESPONSE_CODE%", "details": "%RESPONSE_CODE_DETAILS%", "path": "%REQ(:path)%",
+                    "authz": "%DYNAMIC_METADATA(callout.authz)%",
+                    "ratelimit": "%DYNAMIC_METADATA(callout.ratelimit)%",
                 }},
             }}],
             "route_config": {"name": "routes", "virtual_hosts": [

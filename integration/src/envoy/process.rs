@@ -105,6 +105,7 @@ impl Envoy {
         command
             .args(["--admin-address-path", &path("admin")])
             .args(["--concurrency", &options.concurrency.to_string()])
+            .args(["--file-flush-interval-msec", "50"])
             .args(["--drain-time-s", "2", "--parent-shutdown-time-s", "3"]);
         let child = command.spawn().with_context(|| format!("running Envoy {version}"))?;
         let mut envoy = Self { child, dir, admin: 0, port: 0, listener_version: 1 };

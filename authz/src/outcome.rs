@@ -1,0 +1,63 @@
+//! What became of a request, in the dynamic metadata for the access log:
+//! `%DYNAMIC_METADATA(callout.authz:verdict)%` and the like.
+
+use std::time::Duration;
+
+use callout_common::Cx;
+use callout_protos::pbjson_types::{Struct, Value, value::Kind};
+
+use crate::verdict::Verdict;
+
+const NAMESPACE: &str = "callout.authz";
+
+/// Where a decision came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The service was asked.
+    Service,
+    /// A fresh decision was kept.
+    Cache,
+    /// Another request's call.
+    Coalesced,
+    /// A decision past its life.
+    Stale,
+}
+
+impl Source {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Cache => "cache",
+            Self::Coalesced => "coalesced",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// Writes it down. `cause` says why there is no verdict.
+pub(crate) fn record<E: Send + 'static>(
+    cx: &mut Cx<'_, E>,
+    verdict: &Verdict,
+    cause: Option<&'static str>,
+    source: Source,
+    took: Duration,
+) {
+    let verdict = match verdict {
+        Verdict::Allow(_) => "allowed",
+        Verdict::Deny { .. } => "denied",
+        Verdict::Pass => "failure_mode_allowed",
+        Verdict::Refuse { .. } => "refused",
+        Verdict::Invalid { .. } => "invalid",
+    };
+    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let mut outcome = Struct::default();
+    outcome.fields.insert("verdict".to_owned(), text(verdict));
+    outcome.fields.insert("source".to_owned(), text(source.name()));
+    if let Some(cause) = cause {
+        outcome.fields.insert("cause".to_owned(), text(cause));
+    }
+    let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+    let latency = Value { kind: Some(Kind::NumberValue(f64::from(micros))) };
+    outcome.fields.insert("latency_us".to_owned(), latency);
+    cx.metadata_mut().merge_struct(NAMESPACE, &outcome);
+}
