@@ -37,6 +37,9 @@ const NOISE: [&[u8]; 19] = [
     b"uber-trace-id",
 ];
 
+/// What most requests take to write down.
+const USUAL_BYTES: usize = 1024;
+
 /// A key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
@@ -129,12 +132,10 @@ impl Keys {
         surroundings: &Surroundings<'_>,
         sent: impl Fn(&[u8]) -> bool,
     ) -> Option<Key> {
-        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        let mut out = Writer(|bytes: &[u8]| {
-            hasher.update(bytes);
-        });
+        // Hashing the whole at once is faster than piece by piece.
+        let mut out = Writer(Vec::with_capacity(USUAL_BYTES));
         write(&mut out, &self.rule, view, surroundings, sent)
-            .then(|| Key(*hasher.finalize().as_bytes()))
+            .then(|| Key(*blake3::keyed_hash(&self.secret, &out.0).as_bytes()))
     }
 }
 
@@ -144,8 +145,8 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Writes what the key of a request is made of; `false` when it has none.
-fn write<W: FnMut(&[u8])>(
-    out: &mut Writer<W>,
+fn write(
+    out: &mut Writer,
     rule: &KeyRule,
     view: &View<'_>,
     surroundings: &Surroundings<'_>,
@@ -184,7 +185,7 @@ fn write<W: FnMut(&[u8])>(
                 found |= value.is_some();
                 let address = *attribute == Attribute::SourceAddress;
                 match value {
-                    Some(value) if address => out.part(&without_port(value)),
+                    Some(value) if address => out.part(without_port(value)),
                     value => out.option(value),
                 }
             }
@@ -197,8 +198,8 @@ fn write<W: FnMut(&[u8])>(
     true
 }
 
-fn sent_parts<W: FnMut(&[u8])>(
-    out: &mut Writer<W>,
+fn sent_parts(
+    out: &mut Writer,
     view: &View<'_>,
     surroundings: &Surroundings<'_>,
     sent: impl Fn(&[u8]) -> bool,
@@ -213,7 +214,7 @@ fn sent_parts<W: FnMut(&[u8])>(
         out.part(line.name);
         out.part(line.value);
     }
-    out.part(&without_port(view.source.address));
+    out.part(without_port(view.source.address));
     out.part(view.destination.address);
     for peer in [view.source, view.destination] {
         out.part(peer.identity());
@@ -228,7 +229,7 @@ fn sent_parts<W: FnMut(&[u8])>(
     }
 }
 
-fn context<W: FnMut(&[u8])>(out: &mut Writer<W>, view: &View<'_>) {
+fn context(out: &mut Writer, view: &View<'_>) {
     let none = HashMap::new();
     out.map(view.context_extensions.unwrap_or(&none), |out, value| out.part(value.as_bytes()));
     for Metadata { filter_metadata, typed_filter_metadata } in
@@ -248,31 +249,34 @@ fn all<'a>(view: &View<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
 }
 
 /// An address without its port, which is another one for each connection.
-fn without_port(address: &[u8]) -> Vec<u8> {
-    match std::str::from_utf8(address).ok().and_then(|text| text.parse::<SocketAddr>().ok()) {
-        Some(socket) => socket.ip().to_string().into_bytes(),
-        None => address.to_vec(),
+fn without_port(address: &[u8]) -> &[u8] {
+    let is_socket = |text: &str| text.parse::<SocketAddr>().is_ok();
+    match address.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if std::str::from_utf8(address).is_ok_and(is_socket) => {
+            address.get(..colon).unwrap_or(address)
+        }
+        _ => address,
     }
 }
 
 /// Writes parts so that no two sequences of parts give the same bytes.
-struct Writer<W>(W);
+struct Writer(Vec<u8>);
 
-impl<W: FnMut(&[u8])> Writer<W> {
+impl Writer {
     fn count(&mut self, count: usize) {
-        (self.0)(&u64::try_from(count).unwrap_or(u64::MAX).to_le_bytes());
+        self.0.extend_from_slice(&u64::try_from(count).unwrap_or(u64::MAX).to_le_bytes());
     }
 
     fn part(&mut self, bytes: &[u8]) {
-        (self.0)(b"p");
+        self.0.push(b'p');
         self.count(bytes.len());
-        (self.0)(bytes);
+        self.0.extend_from_slice(bytes);
     }
 
     fn option(&mut self, part: Option<&[u8]>) {
         match part {
             Some(bytes) => self.part(bytes),
-            None => (self.0)(b"-"),
+            None => self.0.push(b'-'),
         }
     }
 
@@ -293,22 +297,22 @@ impl<W: FnMut(&[u8])> Writer<W> {
 
     fn value(&mut self, value: &Value) {
         match &value.kind {
-            None | Some(Kind::NullValue(_)) => (self.0)(b"0"),
+            None | Some(Kind::NullValue(_)) => self.0.push(b'0'),
             Some(Kind::NumberValue(number)) => {
-                (self.0)(b"n");
-                (self.0)(&number.to_bits().to_le_bytes());
+                self.0.push(b'n');
+                self.0.extend_from_slice(&number.to_bits().to_le_bytes());
             }
             Some(Kind::StringValue(text)) => {
-                (self.0)(b"s");
+                self.0.push(b's');
                 self.part(text.as_bytes());
             }
-            Some(Kind::BoolValue(truth)) => (self.0)(if *truth { b"t" } else { b"f" }),
+            Some(Kind::BoolValue(truth)) => self.0.push(if *truth { b't' } else { b'f' }),
             Some(Kind::StructValue(fields)) => {
-                (self.0)(b"o");
+                self.0.push(b'o');
                 self.fields(fields);
             }
             Some(Kind::ListValue(list)) => {
-                (self.0)(b"l");
+                self.0.push(b'l');
                 self.count(list.values.len());
                 list.values.iter().for_each(|value| self.value(value));
             }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use callout_common::Cx;
-use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
 use crate::verdict::Verdict;
 
@@ -49,15 +48,14 @@ pub(crate) fn record<E: Send + 'static>(
         Verdict::Refuse { .. } => "refused",
         Verdict::Invalid { .. } => "invalid",
     };
-    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
-    let mut outcome = Struct::default();
-    outcome.fields.insert("verdict".to_owned(), text(verdict));
-    outcome.fields.insert("source".to_owned(), text(source.name()));
+    let mut metadata = cx.metadata_mut();
+    metadata.set_str(NAMESPACE, "verdict", verdict);
+    metadata.set_str(NAMESPACE, "source", source.name());
     if let Some(cause) = cause {
-        outcome.fields.insert("cause".to_owned(), text(cause));
+        metadata.set_str(NAMESPACE, "cause", cause);
     }
-    let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-    let latency = Value { kind: Some(Kind::NumberValue(f64::from(micros))) };
-    outcome.fields.insert("latency_us".to_owned(), latency);
-    cx.metadata_mut().merge_struct(NAMESPACE, &outcome);
+    if !took.is_zero() {
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        metadata.set_number(NAMESPACE, "latency_us", f64::from(micros));
+    }
 }

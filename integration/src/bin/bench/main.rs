@@ -3,28 +3,22 @@
 //! `BENCHMARKS.md` says how to read them.
 #![allow(clippy::print_stdout, reason = "its output is what this program is for")]
 
+mod lanes;
 mod measure;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use callout_integration::client::Request;
-use callout_integration::envoy::{Bootstrap, Envoy, Kind, Options, Version};
+use callout_integration::envoy::Bootstrap;
 use callout_integration::services::{Script, Services};
 use callout_integration::tools;
+use lanes::{Lane, NO_FILTER, Suite, quiet};
 use measure::{Sample, load, median};
-use serde_json::{Value, json};
-
-/// One Envoy to measure.
-struct Lane {
-    name: String,
-    /// The lane that it is compared with.
-    baseline: Option<String>,
-    envoy: Envoy,
-    samples: Vec<Sample>,
-}
+use serde_json::json;
 
 struct Settings {
+    suite: Suite,
     rounds: usize,
     length: Duration,
     connections: u32,
@@ -40,14 +34,14 @@ async fn main() -> Result<()> {
     let mut upstream = Bootstrap::new(1, Vec::new());
     upstream.routes = vec![answering];
     let upstream = quiet(&upstream).await?;
-    let mut lanes = lanes(upstream.port(), services.port()).await?;
+    let mut lanes = settings.suite.lanes(upstream.port(), services.port()).await?;
     for lane in &lanes {
         let response = Request::get("/").send(lane.envoy.port()).await;
         ensure!(response.status == 200, "{} answers {}", lane.name, response.status);
     }
     for round in 1..=settings.rounds {
         for lane in &mut lanes {
-            let sample = load(&wrk, &lane.envoy, settings.length, settings.connections).await?;
+            let sample = load(&wrk, lane, settings.length, settings.connections).await?;
             println!("round {round}: {:<34} {:>8.0} requests/s", lane.name, sample.rate);
             lane.samples.push(sample);
         }
@@ -57,12 +51,19 @@ async fn main() -> Result<()> {
 }
 
 fn settings() -> Result<Settings> {
-    let mut settings = Settings { rounds: 5, length: Duration::from_secs(3), connections: 64 };
+    let mut settings = Settings {
+        suite: Suite::Calls,
+        rounds: 5,
+        length: Duration::from_secs(3),
+        connections: 64,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
-        let value =
-            arguments.next().context("usage: [--rounds N] [--seconds N] [--connections N]")?;
+        let value = arguments
+            .next()
+            .context("usage: [--suite NAME] [--rounds N] [--seconds N] [--connections N]")?;
         match name.as_str() {
+            "--suite" => settings.suite = Suite::named(&value)?,
             "--rounds" => settings.rounds = value.parse()?,
             "--seconds" => settings.length = Duration::from_secs(value.parse()?),
             "--connections" => settings.connections = value.parse()?,
@@ -73,48 +74,16 @@ fn settings() -> Result<Settings> {
     Ok(settings)
 }
 
-async fn quiet(bootstrap: &Bootstrap) -> Result<Envoy> {
-    let options = Options { log_level: "warn", ..Options::default() };
-    Envoy::start_with(Version::LATEST, bootstrap, options).await
-}
-
-async fn lanes(upstream: u16, service: u16) -> Result<Vec<Lane>> {
-    let mut lanes = Vec::new();
-    let mut add = async |name: &str, baseline: Option<&str>, filters: Vec<Value>| {
-        let mut bootstrap = Bootstrap::new(upstream, filters);
-        bootstrap.service = Some(service);
-        // Nobody reads it, and it would be most of the disk's work.
-        bootstrap.hcm = json!({"access_log": null});
-        let envoy = quiet(&bootstrap).await?;
-        let (name, baseline) = (name.to_owned(), baseline.map(str::to_owned));
-        lanes.push(Lane { name, baseline, envoy, samples: Vec::new() });
-        Ok::<(), anyhow::Error>(())
-    };
-    add("no filter", None, Vec::new()).await?;
-    for kind in Kind::ALL {
-        let builtin = format!("built-in {}", kind.name());
-        let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
-        let cluster = match kind {
-            Kind::RateLimit => json!({"rate_limit_service": {"grpc_service": cluster}}),
-            Kind::Authz | Kind::ExtProc => json!({"grpc_service": cluster}),
-        };
-        add(&builtin, None, vec![kind.builtin(cluster, service)]).await?;
-        let google = format!("{builtin}, google_grpc");
-        add(&google, Some(&builtin), vec![kind.builtin(json!({}), service)]).await?;
-        let ours = format!("callout {}", kind.name());
-        add(&ours, Some(&builtin), vec![kind.module(json!({}), service)]).await?;
-    }
-    Ok(lanes)
-}
-
 /// Medians of all rounds as a Markdown table.
 fn report(lanes: &[Lane]) -> Result<String> {
     let of = |lane: &Lane, value: fn(&Sample) -> f64| {
         median(lane.samples.iter().map(value).collect()).context("no samples")
     };
     let mut table = String::from(
-        "| | requests/s | p50 ms | p99 ms | Envoy CPU µs/request | memory MB | rate of built-in | CPU of built-in |\n|---|---|---|---|---|---|---|---|\n",
+        "| | requests/s | p50 ms | p99 ms | Envoy CPU µs/request | memory MB | rate of no filter | rate of built-in | CPU of built-in |\n|---|---|---|---|---|---|---|---|---|\n",
     );
+    let bare = lanes.iter().find(|lane| lane.name == NO_FILTER).context("nothing to compare")?;
+    let bare = of(bare, |s| s.rate)?;
     for lane in lanes {
         let (rate, cpu) = (of(lane, |s| s.rate)?, of(lane, |s| s.cpu_us)?);
         let baseline = lanes.iter().find(|other| Some(&other.name) == lane.baseline.as_ref());
@@ -127,11 +96,12 @@ fn report(lanes: &[Lane]) -> Result<String> {
             None => " | ".to_owned(),
         };
         table += &format!(
-            "| {} | {rate:.0} | {:.1} | {:.1} | {cpu:.0} | {:.0} | {ratios} |\n",
+            "| {} | {rate:.0} | {:.1} | {:.1} | {cpu:.0} | {:.0} | {:.2} | {ratios} |\n",
             lane.name,
             of(lane, |s| s.p50_ms)?,
             of(lane, |s| s.p99_ms)?,
             of(lane, |s| s.memory_mb)?,
+            rate / bare,
         );
     }
     Ok(table)

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callout_integration::envoy::Envoy;
 use tokio::process::Command;
+
+use crate::lanes::Lane;
 
 /// What one round of load came to.
 #[derive(Clone, Copy, Debug)]
@@ -19,21 +20,61 @@ pub(crate) struct Sample {
     pub(crate) memory_mb: f64,
 }
 
-/// Drives `envoy` for so long.
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    /// The same again and again.
+    OnePath,
+    /// So many of a hundred requests are the same, the others new.
+    Mixed {
+        /// Of a hundred.
+        repeated: u32,
+    },
+}
+
+impl Load {
+    /// wrk's script for it, under a name that no earlier load had.
+    fn script(self, name: &str) -> Option<String> {
+        let Self::Mixed { repeated } = self else { return None };
+        // 37 is prime to 100, so that the two kinds alternate.
+        Some(format!(
+            r#"local count = 0
+local repeated
+init = function()
+  repeated = wrk.format("GET", "/a/path?with=query")
+end
+request = function()
+  count = count + 1
+  if (count * 37) % 100 < {repeated} then return repeated end
+  return wrk.format("GET", "/a/path/{name}/" .. count)
+end
+"#
+        ))
+    }
+}
+
+/// Drives the Envoy of `lane` for so long.
 pub(crate) async fn load(
     wrk: &Path,
-    envoy: &Envoy,
+    lane: &Lane,
     length: Duration,
     connections: u32,
 ) -> Result<Sample> {
-    let pid = envoy.pid().context("Envoy has ended")?;
+    let pid = lane.envoy.pid().context("Envoy has ended")?;
+    let script = lane.envoy.dir().join("load.lua");
+    let name = format!("{}-{}", lane.samples.len(), lane.envoy.port());
+    let mut command = Command::new(wrk);
+    if let Some(text) = lane.load.script(&name) {
+        std::fs::write(&script, text)?;
+        command.arg("-s").arg(&script);
+    }
     let before = cpu_seconds(pid)?;
-    let output = Command::new(wrk)
+    let output = command
         .args(["-t", "1", "--latency"])
         .args(["-c", &connections.to_string(), "-d", &format!("{}s", length.as_secs())])
         .args(["-H", "x-a: 1", "-H", "x-b: 2", "-H", "accept: */*", "-H", "user-agent: wrk"])
         .args(["-H", &format!("authorization: Bearer {}", "t".repeat(200))])
-        .arg(format!("http://127.0.0.1:{}/a/path?with=query", envoy.port()))
+        .arg(format!("http://127.0.0.1:{}/a/path?with=query", lane.envoy.port()))
         .kill_on_drop(true)
         .output()
         .await?;

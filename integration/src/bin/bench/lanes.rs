@@ -1,0 +1,120 @@
+//! What is measured: an Envoy for each configuration, and the load that it gets.
+
+use anyhow::{Result, bail};
+use callout_integration::envoy::{Bootstrap, Envoy, Kind, Options, Version};
+use serde_json::{Value, json};
+
+use crate::measure::{Load, Sample};
+
+/// One Envoy to measure.
+pub(crate) struct Lane {
+    pub(crate) name: String,
+    /// The lane that it is compared with.
+    pub(crate) baseline: Option<String>,
+    pub(crate) envoy: Envoy,
+    pub(crate) load: Load,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// The lane that everything is compared with.
+pub(crate) const NO_FILTER: &str = "no filter";
+
+/// Lanes that are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suite {
+    /// Each filter with a call for each request.
+    Calls,
+    /// authz with its cache, at several parts of hits.
+    AuthzCache,
+}
+
+impl Suite {
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        match name {
+            "calls" => Ok(Self::Calls),
+            "authz-cache" => Ok(Self::AuthzCache),
+            _ => bail!("no suite is called {name}: calls, authz-cache"),
+        }
+    }
+
+    /// Starts its Envoys in front of `upstream`, with the services at `service`.
+    pub(crate) async fn lanes(self, upstream: u16, service: u16) -> Result<Vec<Lane>> {
+        let mut lanes = Lanes { upstream, service, all: Vec::new() };
+        match self {
+            Self::Calls => lanes.calls().await?,
+            Self::AuthzCache => lanes.authz_cache().await?,
+        }
+        Ok(lanes.all)
+    }
+}
+
+struct Lanes {
+    upstream: u16,
+    service: u16,
+    all: Vec<Lane>,
+}
+
+impl Lanes {
+    async fn add(
+        &mut self,
+        name: &str,
+        baseline: Option<&str>,
+        load: Load,
+        filters: Vec<Value>,
+    ) -> Result<()> {
+        let mut bootstrap = Bootstrap::new(self.upstream, filters);
+        bootstrap.service = Some(self.service);
+        // Nobody reads it, and it would be most of the disk's work.
+        bootstrap.hcm = json!({"access_log": null});
+        let envoy = quiet(&bootstrap).await?;
+        let (name, baseline) = (name.to_owned(), baseline.map(str::to_owned));
+        self.all.push(Lane { name, baseline, envoy, load, samples: Vec::new() });
+        Ok(())
+    }
+
+    async fn calls(&mut self) -> Result<()> {
+        let load = Load::OnePath;
+        self.add(NO_FILTER, None, load, Vec::new()).await?;
+        for kind in Kind::ALL {
+            let builtin = format!("built-in {}", kind.name());
+            self.add(&builtin, None, load, vec![self.builtin(kind)]).await?;
+            let google = format!("{builtin}, google_grpc");
+            let filter = kind.builtin(json!({}), self.service);
+            self.add(&google, Some(&builtin), load, vec![filter]).await?;
+            let ours = format!("callout {}", kind.name());
+            let filter = kind.module(json!({}), self.service);
+            self.add(&ours, Some(&builtin), load, vec![filter]).await?;
+        }
+        Ok(())
+    }
+
+    async fn authz_cache(&mut self) -> Result<()> {
+        let one = Load::Mixed { repeated: 100 };
+        self.add(NO_FILTER, None, one, Vec::new()).await?;
+        let builtin = "built-in authz";
+        self.add(builtin, None, one, vec![self.builtin(Kind::Authz)]).await?;
+        for repeated in [0, 50, 90, 99, 100] {
+            let callout = json!({"cache": {"ttl": "600s"}, "coalesce": true});
+            let filter = Kind::Authz.module_with(callout, json!({}), self.service);
+            let name = format!("callout authz, {repeated} % hits");
+            self.add(&name, Some(builtin), Load::Mixed { repeated }, vec![filter]).await?;
+        }
+        Ok(())
+    }
+
+    /// The built-in filter, calling through a cluster of Envoy's.
+    fn builtin(&self, kind: Kind) -> Value {
+        let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
+        let cluster = match kind {
+            Kind::RateLimit => json!({"rate_limit_service": {"grpc_service": cluster}}),
+            Kind::Authz | Kind::ExtProc => json!({"grpc_service": cluster}),
+        };
+        kind.builtin(cluster, self.service)
+    }
+}
+
+/// An Envoy that logs little.
+pub(crate) async fn quiet(bootstrap: &Bootstrap) -> Result<Envoy> {
+    let options = Options { log_level: "warn", ..Options::default() };
+    Envoy::start_with(Version::LATEST, bootstrap, options).await
+}
