@@ -9,6 +9,8 @@ mod config;
 mod edits;
 mod failure;
 mod flights;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod key;
 mod outcome;
 mod query;

@@ -1,5 +1,7 @@
 //! A built-in filter's own configuration message, in any of the forms in which Envoy hands it over.
 
+use std::sync::LazyLock;
+
 use callout_protos::FILE_DESCRIPTOR_SET;
 use callout_protos::pbjson_types::Struct;
 use prost::{Message, Name};
@@ -98,15 +100,20 @@ fn binary<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, ConfigError> {
     let garbage = |error: String| ConfigError::whole(format!("is no serialized {name}: {error}"));
     let message = M::decode(bytes).map_err(|error| garbage(error.to_string()))?;
     // prost drops what it does not know; what was decoded is compared with what came in.
-    let pool =
-        DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| garbage(error.to_string()))?;
-    let descriptor = pool
-        .get_message_by_name(&name)
+    let descriptor = descriptions()
+        .and_then(|pool| pool.get_message_by_name(&name))
         .ok_or_else(|| garbage("this version has no description of it".to_owned()))?;
     let dynamic =
         DynamicMessage::decode(descriptor, bytes).map_err(|error| garbage(error.to_string()))?;
     known(&dynamic)?;
     Ok(message)
+}
+
+/// The descriptions of all messages; read once.
+fn descriptions() -> Option<&'static DescriptorPool> {
+    static POOL: LazyLock<Option<DescriptorPool>> =
+        LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
+    POOL.as_ref()
 }
 
 /// Refuses fields that this version does not know, at any depth.
