@@ -25,6 +25,8 @@ pub mod envoy;
 mod http1;
 pub mod modules;
 pub mod oracle;
+pub mod peers;
+mod pypi;
 pub mod services;
 pub mod tools;
 pub mod upstream;

