@@ -237,6 +237,9 @@ fn pseudo_value(name: &str, value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use callout_common::RawConfig;
+    use callout_protos::envoy::config::core::v3::HeaderValue;
+    use callout_protos::pbjson_types::BoolValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -302,6 +305,46 @@ mod tests {
         let order: Vec<&str> = edits.response.iter().map(|(_, name, _)| name.as_str()).collect();
         assert_eq!((order, edits.dropped), (vec!["c", "b", "a"], 2));
         assert_eq!(planned(r#", "validate_mutations": true"#, json), Err(Invalid));
+    }
+
+    proptest! {
+        #[test]
+        fn every_entry_for_the_request_is_made_left_out_and_counted_or_spoils_the_whole(
+            entries in prop::collection::vec(
+                ("(x-[ab]|host|te|:path|:method|Connection|a b|content-length)", "[ -~]{0,3}|/p|\n", any::<bool>()),
+                0..6,
+            ),
+        ) {
+            let option = |(key, value, append): &(String, String, bool)| HeaderValueOption {
+                header: Some(HeaderValue {
+                    key: key.clone(),
+                    value: value.clone(),
+                    raw_value: Vec::new(),
+                }),
+                append: Some(BoolValue { value: *append }),
+                ..Default::default()
+            };
+            let headers = entries.iter().map(option).collect();
+            let json = r#"{"grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}}}"#;
+            let config = Config::read(RawConfig::new(json.as_bytes())).unwrap();
+            if let Ok(edits) = plan(&config, OkHttpResponse { headers, ..Default::default() }) {
+                let made = edits.set.len() + edits.append.len();
+                prop_assert_eq!(made + usize::try_from(edits.dropped).unwrap(), entries.len());
+                for (name, value) in edits.set.iter().chain(&edits.append) {
+                    prop_assert!(request_name(name) && !is_framing(name) && valid_value(value));
+                    let named = |(key, text, _): &(String, String, bool)| {
+                        key.eq_ignore_ascii_case(name) && text.as_bytes() == value
+                    };
+                    prop_assert!(entries.iter().any(named));
+                }
+            } else {
+                let malformed = |(key, value, _): &(String, String, bool)| {
+                    let (name, value) = (key.to_ascii_lowercase(), value.as_bytes());
+                    !request_name(&name) || !valid_value(value) || !pseudo_value(&name, value)
+                };
+                prop_assert!(entries.iter().any(malformed));
+            }
+        }
     }
 
     #[test]

@@ -108,6 +108,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_query_that_was_written_is_read_and_written_as_it_is(
+            parameters in proptest::collection::vec("[a-m%]{1,3}(=[a-z0-9%+=]{0,4})?", 0..6),
+        ) {
+            let edits = QueryEdits { set: Vec::new(), remove: vec!["zz".to_owned()] };
+            let once = edits.apply(&format!("/p?{}", parameters.join("&")));
+            prop_assert_eq!(edits.apply(&once), once);
+        }
+
+        #[test]
         fn what_is_set_is_there_once_and_nothing_else_is_lost(
             others in proptest::collection::vec("[a-m]{1,3}=[a-z0-9%+]{0,4}", 0..6),
             value in "[ -~]{0,8}",

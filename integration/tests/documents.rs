@@ -13,10 +13,12 @@ use tokio::process::Command;
 async fn every_example_configuration_loads_in_every_version() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for kind in Kind::ALL {
-        let file = root.join(kind.name()).join("examples/envoy.yaml");
-        for version in Version::ALL {
-            let ended = Envoy::validate_file(version, &file).await.unwrap();
-            assert!(ended.status.success(), "{version} {}: {}", file.display(), ended.log);
+        let examples = root.join(kind.name()).join("examples").read_dir().unwrap();
+        for file in examples.map(|entry| entry.unwrap().path()) {
+            for version in Version::ALL {
+                let ended = Envoy::validate_file(version, &file).await.unwrap();
+                assert!(ended.status.success(), "{version} {}: {}", file.display(), ended.log);
+            }
         }
     }
 }
