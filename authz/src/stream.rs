@@ -293,10 +293,8 @@ impl HttpStream for Stream {
         if !self.enabled(cx) {
             return self.switched_off(cx);
         }
-        let upgrade = cx.request().get("upgrade").is_some()
-            || cx.request().get(":method") == Some(b"CONNECT");
         match self.body_limits() {
-            Some(limits) if !end && !upgrade => {
+            Some(limits) if !end && !upgrades(cx) => {
                 self.state = State::Buffering(limits);
                 if limits.allow_partial_message {
                     return Step::Pause(Hold::Watermark);
@@ -372,6 +370,11 @@ impl Stream {
             other => other,
         }
     }
+}
+
+/// Whether the connection is to become something else, which has no body.
+fn upgrades(cx: &Context<'_>) -> bool {
+    cx.request().get("upgrade").is_some() || cx.request().get(":method") == Some(b"CONNECT")
 }
 
 /// The answer of a hook that need not wait.

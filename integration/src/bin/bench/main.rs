@@ -74,34 +74,39 @@ fn settings() -> Result<Settings> {
     Ok(settings)
 }
 
-/// Medians of all rounds as a Markdown table.
+/// Medians of all rounds as a Markdown table. A ratio is the median of the rounds' own ratios: what
+/// disturbs one round disturbs all of its lanes.
 fn report(lanes: &[Lane]) -> Result<String> {
     let of = |lane: &Lane, value: fn(&Sample) -> f64| {
         median(lane.samples.iter().map(value).collect()).context("no samples")
     };
+    let ratio = |lane: &Lane, other: &Lane, value: fn(&Sample) -> f64| {
+        let rounds = lane.samples.iter().zip(&other.samples);
+        median(rounds.map(|(one, other)| value(one) / value(other)).collect()).context("no samples")
+    };
+    let named = |name: &str| lanes.iter().find(|lane| lane.name == name);
+    let bare = named(NO_FILTER).context("nothing to compare with")?;
     let mut table = String::from(
         "| | requests/s | p50 ms | p99 ms | Envoy CPU µs/request | memory MB | rate of no filter | rate of built-in | CPU of built-in |\n|---|---|---|---|---|---|---|---|---|\n",
     );
-    let bare = lanes.iter().find(|lane| lane.name == NO_FILTER).context("nothing to compare")?;
-    let bare = of(bare, |s| s.rate)?;
     for lane in lanes {
-        let (rate, cpu) = (of(lane, |s| s.rate)?, of(lane, |s| s.cpu_us)?);
-        let baseline = lanes.iter().find(|other| Some(&other.name) == lane.baseline.as_ref());
-        let ratios = match baseline {
+        let ratios = match lane.baseline.as_deref().and_then(named) {
             Some(other) => format!(
                 "{:.2} | {:.2}",
-                rate / of(other, |s| s.rate)?,
-                cpu / of(other, |s| s.cpu_us)?
+                ratio(lane, other, |s| s.rate)?,
+                ratio(lane, other, |s| s.cpu_us)?
             ),
             None => " | ".to_owned(),
         };
         table += &format!(
-            "| {} | {rate:.0} | {:.1} | {:.1} | {cpu:.0} | {:.0} | {:.2} | {ratios} |\n",
+            "| {} | {:.0} | {:.1} | {:.1} | {:.0} | {:.0} | {:.2} | {ratios} |\n",
             lane.name,
+            of(lane, |s| s.rate)?,
             of(lane, |s| s.p50_ms)?,
             of(lane, |s| s.p99_ms)?,
+            of(lane, |s| s.cpu_us)?,
             of(lane, |s| s.memory_mb)?,
-            rate / bare,
+            ratio(lane, bare, |s| s.rate)?,
         );
     }
     Ok(table)
