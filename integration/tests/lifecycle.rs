@@ -122,3 +122,36 @@ async fn serving_starts_threads_of_its_own_that_take_no_signals() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_answered_the_moment_it_goes_on_ends_well() {
+    // Nobody is upstream, or the route itself answers: both end the stream inside Envoy's call that
+    // lets the request go on.
+    let direct = json!({"match": {"prefix": "/direct"}, "direct_response": {"status": 202}});
+    let skipping = json!({"processing_mode": {"response_header_mode": "SKIP"}});
+    for version in Version::ALL {
+        for kind in Kind::ALL {
+            let fields = if kind == Kind::ExtProc { skipping.clone() } else { json!({}) };
+            let services = Services::start(Script::default()).await.unwrap();
+            let mut bootstrap = Bootstrap::new(1, vec![kind.module(fields, services.port())]);
+            bootstrap.routes.insert(0, direct.clone());
+            let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+            for request in [Request::get("/direct"), Request::post("/direct").body("body")] {
+                for request in [request.clone(), request.http2()] {
+                    let response = request.send(envoy.port()).await;
+                    assert_eq!(response.status, 202, "{version} {kind:?}");
+                }
+            }
+            for request in [Request::get("/"), Request::post("/").body("body")] {
+                for request in [request.clone(), request.http2()] {
+                    let response = request.send(envoy.port()).await;
+                    assert_eq!(response.status, 503, "{version} {kind:?}");
+                }
+            }
+            envoy.stat_becomes("live_streams", 0).await.unwrap();
+            assert_eq!(envoy.stat("panics").await, 0);
+            let (status, log) = envoy.stop().await.unwrap();
+            assert!(status.success(), "{version} {kind:?}: {status}\n{log}");
+        }
+    }
+}

@@ -26,9 +26,10 @@ use crate::reply::Reply;
 ///
 /// Made at the start of a hook from the filter pointer that Envoy gave to it, and dropped at its
 /// end; neither `Send` nor kept. That is why every call below may use the pointer: it is live, and
-/// this is its worker. Calls that end the stream come last in a hook ([`crate::stream`]), and Envoy
-/// ignores reads and writes of headers, metadata and statistics after one (measured for each
-/// version); bodies are not touched then.
+/// this is its worker. Calls that may end the stream come last in a hook ([`crate::stream`]). After one that
+/// lets a direction go on, only a stream that Envoy has not ended meanwhile is looked at again; reads
+/// and writes after a reply or a reset are ignored by Envoy (measured for each version), and bodies
+/// are not touched then.
 pub(super) struct AbiHost(*mut c_void);
 
 impl AbiHost {
