@@ -264,7 +264,7 @@ async fn a_stale_allow_answers_at_once_while_the_service_is_asked_again() {
     eventually("the service is asked again", || gateway.asked() == 2).await.unwrap();
     // The denial that came of it holds.
     eventually_denied(&gateway).await;
-    assert_eq!(gateway.envoy.stat("authz.cache_stale").await, 1);
+    assert!(gateway.envoy.stat("authz.cache_stale").await >= 1);
     assert_eq!(gateway.outcomes(2).await[1]["source"], "stale");
 }
 
