@@ -60,9 +60,10 @@ impl Class {
             Failure::Lost => None,
             Failure::Call(error) => Some(match error {
                 CallError::Timeout => Self::Timeout,
-                CallError::Connect(_) | CallError::NotSent | CallError::Reset(_) => {
-                    Self::Unavailable
-                }
+                CallError::Connect(_)
+                | CallError::NotSent
+                | CallError::Reset(_)
+                | CallError::BreakerOpen => Self::Unavailable,
                 CallError::Overload => Self::Overloaded,
                 CallError::TooLarge | CallError::Decode(_) => Self::InvalidReply,
                 CallError::Status { code, .. } => Self::Status(*code),

@@ -12,6 +12,7 @@
 
 pub mod abi;
 pub mod attributes;
+pub mod breaker;
 pub mod calls;
 pub mod config;
 pub mod cx;

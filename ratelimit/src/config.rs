@@ -11,20 +11,16 @@ use callout_protos::envoy::config::ratelimit::v3::RateLimitServiceConfig;
 use callout_protos::envoy::config::route::v3::RateLimit as LimitProto;
 use callout_protos::envoy::extensions::filters::http::ratelimit::v3 as proto;
 use proto::rate_limit::XRateLimitHeadersRfcVersion;
-use serde::Deserialize;
 
+use crate::callout::{Callout, Fields, RouteFields};
 use crate::descriptors::Limit;
 use crate::headers::Added;
+use crate::ledger::Mode;
 
 /// What the built-in waits for an answer when no timeout is set.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
 const MAX_STAGE: u32 = 10;
 const MAX_RESPONSE_HEADERS: usize = 10;
-
-/// What this suite adds, under `callout`. Nothing yet; unknown keys are refused.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Callout {}
 
 /// Which requests the filter looks at: `request_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +63,14 @@ pub(crate) struct Config {
     pub(crate) limits: Vec<Limit>,
     pub(crate) metadata_namespace: String,
     pub(crate) enable_retry_after_header: bool,
+    /// What this suite adds.
+    pub(crate) callout: Callout,
 }
 
 impl Config {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.message::<proto::RateLimit>()?;
-        let Callout {} = parsed.callout()?;
+        let callout: Fields = parsed.callout()?;
         // Every field is named here, so that none is ignored in silence.
         let proto::RateLimit {
             domain,
@@ -171,6 +169,7 @@ impl Config {
                 metadata_namespace
             },
             enable_retry_after_header,
+            callout: Callout::configure(callout).map_err(|error| error.under("callout"))?,
         })
     }
 }
@@ -212,12 +211,14 @@ pub struct Route {
     pub(crate) limits: Vec<Limit>,
     /// Replaces the filter's, unless empty.
     pub(crate) domain: String,
+    /// Replaces the filter's, if set.
+    pub(crate) mode: Option<Mode>,
 }
 
 impl Route {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.route_message::<proto::RateLimitPerRoute>()?;
-        let Callout {} = parsed.callout()?;
+        let RouteFields { mode } = parsed.callout()?;
         let proto::RateLimitPerRoute { vh_rate_limits, override_option, rate_limits, domain } =
             parsed.message;
         // Both steer the limits of the route table, which a module never sees; the built-in itself
@@ -227,7 +228,7 @@ impl Route {
                 "ratelimit: vh_rate_limits and override_option concern the route table's limits and have no effect here"
             );
         }
-        Ok(Self { limits: limits(&rate_limits)?, domain })
+        Ok(Self { limits: limits(&rate_limits)?, domain, mode })
     }
 }
 

@@ -52,12 +52,12 @@ pub(crate) fn x_ratelimit(
 }
 
 /// Whole seconds until the limit starts anew.
-fn reset(status: &rls::DescriptorStatus) -> i64 {
+pub(crate) fn reset(status: &rls::DescriptorStatus) -> i64 {
     status.duration_until_reset.as_ref().map_or(0, |left| left.seconds.max(0))
 }
 
 /// The limit's window in seconds; 0 for a unit that is not known.
-fn window(limit: &rls::RateLimit) -> u64 {
+pub(crate) fn window(limit: &rls::RateLimit) -> u64 {
     let unit: u64 = match Unit::try_from(limit.unit) {
         Ok(Unit::Second) => 1,
         Ok(Unit::Minute) => 60,

@@ -1,18 +1,27 @@
 //! Global rate limits for Envoy: asks an `envoy.service.ratelimit.v3` service whether a request is
 //! within its limits, as the built-in `envoy.filters.http.ratelimit` does, out of a dynamic module.
 
+mod callout;
 mod config;
 mod descriptors;
 mod headers;
+mod ledger;
+mod local;
+mod outcome;
+mod question;
+mod replay;
 mod stats;
 mod stream;
 mod verdict;
 
 use std::sync::Arc;
 
+use callout_common::breaker::Breaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use config::{Config, Route};
+use ledger::Ledger;
+use local::Locals;
 use stats::Stats;
 use stream::Stream;
 
@@ -21,6 +30,10 @@ use stream::Stream;
 pub struct RateLimit {
     config: Config,
     stats: Stats,
+    ledger: Ledger,
+    breaker: Option<Breaker>,
+    fallback: Locals,
+    shield: Locals,
 }
 
 impl Filter for RateLimit {
@@ -30,7 +43,15 @@ impl Filter for RateLimit {
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let config = Config::read(raw)?;
         setup.stat_prefix(&config.stat_prefix);
-        Ok(Self { config, stats: Stats::define(setup)? })
+        let accounts = config.callout.max_accounts;
+        Ok(Self {
+            stats: Stats::define(setup)?,
+            ledger: Ledger::new(accounts),
+            breaker: config.callout.breaker.map(Breaker::new),
+            fallback: Locals::new(accounts),
+            shield: Locals::new(accounts),
+            config,
+        })
     }
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {

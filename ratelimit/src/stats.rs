@@ -19,6 +19,26 @@ pub(crate) struct Stats {
     pub(crate) dropped_headers: Counter,
     /// Metadata of an answer that this Envoy can't hold.
     pub(crate) dropped_metadata: Counter,
+    /// Requests with descriptors, each of which would be a call.
+    pub(crate) requests: Counter,
+    /// Calls of the service, those beside the requests included.
+    pub(crate) rpc: Counter,
+    /// Requests that were paid for, or are reported afterwards.
+    pub(crate) lease_hit: Counter,
+    /// Requests that a refusal covered which still holds.
+    pub(crate) cache_over_limit: Counter,
+    /// Requests that were not asked about because the breaker was open.
+    pub(crate) breaker_open: Counter,
+    /// Requests that the limit of this proxy's own admitted while the service was down.
+    pub(crate) fallback_ok: Counter,
+    /// Requests that it refused.
+    pub(crate) fallback_over_limit: Counter,
+    /// Requests that were refused before any call.
+    pub(crate) shield_over_limit: Counter,
+    /// Requests that shadow mode let pass.
+    pub(crate) shadow_over_limit: Counter,
+    /// Limits that had nothing to say about a request: one of their actions found nothing.
+    pub(crate) descriptor_skipped: Counter,
     /// The calls.
     pub(crate) calls: CallStats,
 }
@@ -32,6 +52,16 @@ impl Stats {
             failure_mode_allowed: setup.counter("failure_mode_allowed")?,
             dropped_headers: setup.counter("dropped_headers")?,
             dropped_metadata: setup.counter("dropped_metadata")?,
+            requests: setup.counter("requests")?,
+            rpc: setup.counter("rpc")?,
+            lease_hit: setup.counter("lease_hit")?,
+            cache_over_limit: setup.counter("cache_over_limit")?,
+            breaker_open: setup.counter("breaker_open")?,
+            fallback_ok: setup.counter("fallback_ok")?,
+            fallback_over_limit: setup.counter("fallback_over_limit")?,
+            shield_over_limit: setup.counter("shield_over_limit")?,
+            shadow_over_limit: setup.counter("shadow_over_limit")?,
+            descriptor_skipped: setup.counter("descriptor_skipped")?,
             calls: CallStats::define(setup)?,
         })
     }

@@ -1,28 +1,32 @@
-//! One request: asks the service about its descriptors, and does what the answer says.
+//! One request: decides about its descriptors by what is known, or asks the service, and does what
+//! the answer says.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use callout_common::calls::Waiting;
-use callout_common::config::deadline;
 use callout_common::grpc::{CallError, Failure};
 use callout_common::host::{MetadataSource, MetadataValue};
 use callout_common::template::Operator;
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use prost::Message;
 
 use crate::RateLimit;
 use crate::config::{Config, Route};
-use crate::descriptors::{Descriptor, Limit, Request, descriptors};
+use crate::descriptors::{Descriptor, Limit, Made, Request, descriptors};
 use crate::headers::Lines;
+use crate::ledger::{Errand, Key, Mode, Next, Quota, Terms, Turn};
+use crate::local::Size;
+use crate::outcome::{self, Source};
+use crate::question::{Answer, Question};
+use crate::replay::{own, replayed};
 use crate::verdict::{Draw, Judged, Verdict, judge, limited};
 
-const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 /// Filter-state key by which another filter sets the hits of the whole request.
 const HITS_ADDEND: &str = "envoy.ratelimit.hits_addend";
 
-/// What the service answered.
-pub(crate) type Answer = Result<RateLimitResponse, CallError>;
 type Context<'a> = Cx<'a, Answer>;
 
 /// One request.
@@ -40,11 +44,19 @@ pub struct Stream {
 #[derive(Debug)]
 enum State {
     Idle,
-    /// The call is under way; `shown` are the `x_ratelimit_option`s of its descriptors.
-    Waiting {
-        call: Waiting,
-        shown: Vec<Option<bool>>,
-    },
+    /// The call is under way.
+    Waiting(Waiting, Asked),
+}
+
+/// What was asked, as far as it matters when the answer comes.
+#[derive(Debug)]
+struct Asked {
+    question: Arc<Question>,
+    /// `x_ratelimit_option` of each descriptor.
+    shown: Vec<Option<bool>>,
+    /// The name of the set of descriptors, and the limit that the service told of last.
+    key: Option<Key>,
+    quota: Option<Quota>,
 }
 
 impl Stream {
@@ -85,36 +97,170 @@ impl Stream {
         })
     }
 
-    fn call(
+    fn question(
         &self,
         cx: &Context<'_>,
         message: RateLimitRequest,
-    ) -> impl Future<Output = Answer> + Send + 'static {
-        let service = self.config().service.clone();
-        let metadata = service.metadata.fill(|operator| cx.operator(operator));
-        let deadline = deadline(self.config().timeout);
-        async move { service.client.unary(SHOULD_RATE_LIMIT, &message, &metadata, deadline).await }
+        account: Option<(Key, Terms)>,
+    ) -> Arc<Question> {
+        let metadata = self.config().service.metadata.fill(|operator| cx.operator(operator));
+        Arc::new(Question { message, metadata, account })
     }
 
-    fn settle(
+    /// Under which terms calls about `message` may be saved.
+    fn terms(&self, message: &RateLimitRequest) -> Terms {
+        let terms = self.config().callout.terms;
+        let mode = self.route.as_deref().and_then(|route| route.mode).unwrap_or(terms.mode);
+        let mode = match mode {
+            // What is left unspent of a limit that several sets share would add up.
+            Mode::Lease | Mode::Async if message.descriptors.len() > 1 => Mode::CacheOverLimit,
+            mode => mode,
+        };
+        Terms { mode, ..terms }
+    }
+
+    /// Decides about the request, or asks the service and holds it.
+    fn check(
         &mut self,
         cx: &mut Context<'_>,
-        answer: Result<RateLimitResponse, Failure>,
+        message: RateLimitRequest,
+        shown: Vec<Option<bool>>,
+    ) -> Step {
+        let filter = Arc::clone(&self.filter);
+        let stats = filter.stats;
+        cx.count(stats.requests);
+        let terms = self.terms(&message);
+        let key = (one_hit(&message) && filter.config.callout.remembers(terms.mode))
+            .then(|| Key::of(&message.encode_to_vec()));
+        let next = key.and_then(|key| filter.ledger.turn(key, Instant::now(), &terms));
+        let account = key.filter(|_| next.is_some()).map(|key| (key, terms));
+        let question = self.question(cx, message, account);
+        let Next { turn, errand, quota } =
+            next.unwrap_or(Next { turn: Turn::Ask(1), errand: None, quota: None });
+        if let Some(errand) = errand {
+            self.send_on(cx, &question, errand);
+        }
+        let asked = Asked { question, shown, key, quota };
+        match turn {
+            Turn::Refused(known) => {
+                cx.count(stats.cache_over_limit);
+                let answer = replayed(&known, Instant::now());
+                step(self.carry_out(cx, &asked, Ok(answer), Source::Cache, Duration::ZERO))
+            }
+            Turn::Admitted(known) => {
+                cx.count(stats.lease_hit);
+                let answer = replayed(&known, Instant::now());
+                step(self.carry_out(cx, &asked, Ok(answer), Source::Lease, Duration::ZERO))
+            }
+            Turn::Ask(_) if !self.shield_admits(&asked) => {
+                cx.count(stats.shield_over_limit);
+                step(self.carry_out(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
+            }
+            Turn::Ask(_) if !self.breaker_admits() => {
+                cx.count(stats.breaker_open);
+                let failure = Failure::Call(CallError::BreakerOpen);
+                step(self.without_service(cx, &asked, failure, Duration::ZERO))
+            }
+            Turn::Ask(hits) => {
+                cx.count(stats.rpc);
+                cx.spawn(Arc::clone(&asked.question).ask(filter, hits));
+                self.state = State::Waiting(stats.calls.begin(cx), asked);
+                Step::Pause(Hold::Everything)
+            }
+        }
+    }
+
+    /// Makes a call beside the requests.
+    fn send_on(&self, cx: &mut Context<'_>, question: &Arc<Question>, errand: Errand) {
+        cx.count(self.filter.stats.rpc);
+        cx.spawn_detached(Arc::clone(question).run(Arc::clone(&self.filter), errand));
+    }
+
+    fn breaker_admits(&self) -> bool {
+        self.filter.breaker.as_ref().is_none_or(|breaker| breaker.admits(Instant::now()))
+    }
+
+    /// Whether a call may be made about a set of descriptors; without a known limit it may.
+    fn shield_admits(&self, asked: &Asked) -> bool {
+        let size = self.config().callout.shield.and_then(|multiple| {
+            let quota = asked.quota?;
+            Size::part_of(quota.limit, quota.window, (multiple, 1))
+        });
+        match (asked.key, size) {
+            (Some(key), Some(size)) => self.filter.shield.admits(key, size) != Some(false),
+            _ => true,
+        }
+    }
+
+    /// The service gave no answer: a limit of this proxy's own decides, where there is one, and else
+    /// the failure mode.
+    fn without_service(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: &Asked,
+        failure: Failure,
+        took: Duration,
     ) -> Resume {
+        let callout = &self.config().callout;
+        let admitted = callout.fallback.and_then(|fallback| {
+            let size = fallback.size(asked.quota, callout.terms.expected_proxies)?;
+            let key = asked.key.unwrap_or_else(|| Key::of(&asked.question.message.encode_to_vec()));
+            self.filter.fallback.admits(key, size)
+        });
+        let Some(admitted) = admitted else {
+            return self.carry_out(cx, asked, Err(failure), Source::Service, took);
+        };
         let stats = self.filter.stats;
-        let State::Waiting { call, shown } = std::mem::replace(&mut self.state, State::Idle) else {
+        cx.count(if admitted { stats.fallback_ok } else { stats.fallback_over_limit });
+        self.carry_out(cx, asked, Ok(own(admitted)), Source::Fallback, took)
+    }
+
+    fn settle(&mut self, cx: &mut Context<'_>, answer: Answer) -> Resume {
+        let State::Waiting(call, asked) = std::mem::replace(&mut self.state, State::Idle) else {
             return Resume::Stay;
         };
-        call.end(cx, answer.as_ref().err());
-        if let Err(failure) = &answer {
-            tracing::debug!(cause = failure.cause(), "ratelimit: no answer");
+        let took = call.end(cx, answer.as_ref().err());
+        match answer {
+            Ok(answer) => {
+                let answer = Arc::unwrap_or_clone(answer);
+                self.carry_out(cx, &asked, Ok(answer), Source::Service, took)
+            }
+            Err(failure) => {
+                tracing::debug!(cause = failure.cause(), "ratelimit: no answer");
+                self.without_service(cx, &asked, failure, took)
+            }
         }
-        let config = self.config();
+    }
+
+    /// Does what an answer, or the lack of one, says.
+    fn carry_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: &Asked,
+        answer: Result<RateLimitResponse, Failure>,
+        source: Source,
+        took: Duration,
+    ) -> Resume {
+        let filter = Arc::clone(&self.filter);
+        let (config, stats) = (&filter.config, filter.stats);
         let draw = Draw {
             enforced: config.filter_enforced.contains(rand::random()),
             deny_failure: config.failure_mode_deny.contains(rand::random()),
         };
-        let Judged { verdict, metadata, dropped } = judge(config, &shown, draw, answer);
+        let cause = answer.as_ref().err().map(Failure::cause);
+        let descriptors = &asked.question.message.descriptors;
+        let hit =
+            answer.as_ref().ok().and_then(|answer| outcome::hit(descriptors, &answer.statuses));
+        let Judged { verdict, metadata, dropped } = judge(config, &asked.shown, draw, answer);
+        let (name, hit) = match &verdict {
+            Verdict::Allow { over_limit: false, .. } => ("ok", None),
+            Verdict::Allow { over_limit: true, .. } | Verdict::Limit { .. } => {
+                ("over_limit", hit.as_ref())
+            }
+            Verdict::Pass => ("failure_mode_allowed", None),
+            Verdict::Refuse(_) => ("refused", None),
+        };
+        outcome::record(cx, name, source, cause, hit, took);
         cx.count_by(stats.dropped_headers, dropped);
         if let Some(metadata) = metadata.filter(|metadata| !metadata.fields.is_empty())
             && !cx.metadata_mut().merge_struct(&config.metadata_namespace, &metadata)
@@ -133,6 +279,10 @@ impl Stream {
             }
             Verdict::Limit { mut response, body } => {
                 cx.count(stats.over_limit);
+                if config.callout.shadow {
+                    cx.count(stats.shadow_over_limit);
+                    return Resume::Request;
+                }
                 for added in &config.response_headers_to_add {
                     added.apply(&mut response, |operator| cx.operator(operator));
                 }
@@ -141,6 +291,10 @@ impl Stream {
             Verdict::Pass => {
                 cx.count(stats.error);
                 cx.count(stats.failure_mode_allowed);
+                Resume::Request
+            }
+            Verdict::Refuse(_) if config.callout.shadow => {
+                cx.count(stats.error);
                 Resume::Request
             }
             Verdict::Refuse(reply) => {
@@ -164,13 +318,13 @@ impl HttpStream for Stream {
             return Step::Continue;
         }
         self.counts_when_done = true;
-        let descriptors = descriptors(self.limits(), &View(cx), false);
+        let Made { descriptors, skipped } = descriptors(self.limits(), &View(cx), false);
+        cx.count_by(self.filter.stats.descriptor_skipped, skipped);
         let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
-        let Some(message) = self.message(cx, descriptors) else { return Step::Continue };
-        let call = self.call(cx, message);
-        self.state = State::Waiting { call: self.filter.stats.calls.begin(cx), shown };
-        cx.spawn(call);
-        Step::Pause(Hold::Everything)
+        match self.message(cx, descriptors) {
+            Some(message) => self.check(cx, message, shown),
+            None => Step::Continue,
+        }
     }
 
     fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> Step {
@@ -182,7 +336,7 @@ impl HttpStream for Stream {
     }
 
     fn event(&mut self, cx: &mut Context<'_>, answer: Answer) -> Resume {
-        self.settle(cx, answer.map_err(Failure::Call))
+        self.settle(cx, answer)
     }
 
     fn lost(&mut self, cx: &mut Context<'_>) -> Resume {
@@ -191,21 +345,35 @@ impl HttpStream for Stream {
 
     fn complete(&mut self, cx: &mut Context<'_>) {
         // A client that left while the call was pending is not charged at the end.
-        if let State::Waiting { call, .. } = std::mem::replace(&mut self.state, State::Idle) {
+        if let State::Waiting(call, _) = std::mem::replace(&mut self.state, State::Idle) {
             return call.abandon(cx);
         }
         if !self.counts_when_done {
             return;
         }
-        let descriptors = descriptors(self.limits(), &View(cx), true);
+        let Made { descriptors, .. } = descriptors(self.limits(), &View(cx), true);
         if let Some(message) = self.message(cx, descriptors) {
-            let call = self.call(cx, message);
-            cx.spawn_detached(async move {
-                if let Err(error) = call.await {
-                    tracing::debug!(%error, "ratelimit: the hits at a stream's end were not counted");
-                }
-            });
+            let question = self.question(cx, message, None);
+            cx.count(self.filter.stats.rpc);
+            cx.spawn_detached(question.tell(Arc::clone(&self.filter)));
         }
+    }
+}
+
+/// Whether the request counts as one hit, and nothing of it says otherwise.
+fn one_hit(message: &RateLimitRequest) -> bool {
+    message.hits_addend <= 1
+        && message
+            .descriptors
+            .iter()
+            .all(|descriptor| !descriptor.is_negative_hits && descriptor.hits_addend.is_none())
+}
+
+/// The answer of a hook that need not wait.
+fn step(resume: Resume) -> Step {
+    match resume {
+        Resume::Reply(reply) => Step::Reply(reply),
+        _ => Step::Continue,
     }
 }
 

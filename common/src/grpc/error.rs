@@ -33,6 +33,9 @@ pub enum CallError {
         /// The message, as the service wrote it. Escape it before it is shown.
         message: String,
     },
+    /// The breaker is open: the service did not answer of late.
+    #[error("the breaker is open")]
+    BreakerOpen,
     /// Too many calls are in flight already.
     #[error("too many calls in flight")]
     Overload,
@@ -50,6 +53,7 @@ impl CallError {
             Self::TooLarge => "too_large",
             Self::Decode(_) => "decode",
             Self::Status { .. } => "status",
+            Self::BreakerOpen => "breaker",
             Self::Overload => "overload",
         }
     }

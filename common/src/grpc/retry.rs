@@ -118,6 +118,7 @@ impl RetryPolicy {
             CallError::Timeout
             | CallError::TooLarge
             | CallError::Decode(_)
+            | CallError::BreakerOpen
             | CallError::Overload => false,
         };
         let longest = self

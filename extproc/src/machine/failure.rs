@@ -76,7 +76,9 @@ fn details(failure: &Failure) -> String {
         Failure::Call(CallError::Connect(_)) => (13, String::new()),
         Failure::Call(CallError::Timeout) => (4, failure.to_string()),
         Failure::Call(CallError::TooLarge | CallError::Overload) => (8, failure.to_string()),
-        Failure::Call(CallError::NotSent | CallError::Reset(_)) => (14, failure.to_string()),
+        Failure::Call(CallError::NotSent | CallError::Reset(_) | CallError::BreakerOpen) => {
+            (14, failure.to_string())
+        }
         Failure::Call(CallError::Decode(_)) | Failure::Lost => (13, failure.to_string()),
     };
     let message: String = message

@@ -15,7 +15,7 @@ use common::rate_limit_descriptor::{Entry, RateLimitOverride};
 use route::rate_limit::XRateLimitOption;
 use route::rate_limit::r#override::OverrideSpecifier;
 
-use actions::{Action, Made};
+use actions::{Action, Made as MadeEntry};
 use hits::Hits;
 
 /// What descriptors are made of.
@@ -95,9 +95,9 @@ impl Limit {
         let mut entries = Vec::with_capacity(self.actions.len());
         for action in &self.actions {
             match action.entry(request) {
-                Made::Entry(key, value) => entries.push(Entry { key, value }),
-                Made::Nothing => {}
-                Made::Failed => return None,
+                MadeEntry::Entry(key, value) => entries.push(Entry { key, value }),
+                MadeEntry::Nothing => {}
+                MadeEntry::Failed => return None,
             }
         }
         let (hits_addend, is_negative_hits) = match &self.hits {
@@ -132,14 +132,25 @@ fn fixed_override(config: &route::rate_limit::Override) -> Result<RateLimitOverr
     }
 }
 
+/// What limits make of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) descriptors: Vec<Descriptor>,
+    /// Limits that make none of it.
+    pub(crate) skipped: u64,
+}
+
 /// The descriptors of `request`, in the order of `limits`; those for the end of the stream if
 /// `done`, else those for now.
-pub(crate) fn descriptors(limits: &[Limit], request: &dyn Request, done: bool) -> Vec<Descriptor> {
-    limits
-        .iter()
-        .filter(|limit| limit.on_stream_done == done)
-        .filter_map(|limit| limit.descriptor(request))
-        .collect()
+pub(crate) fn descriptors(limits: &[Limit], request: &dyn Request, done: bool) -> Made {
+    let mut made = Made::default();
+    for limit in limits.iter().filter(|limit| limit.on_stream_done == done) {
+        match limit.descriptor(request) {
+            Some(descriptor) => made.descriptors.push(descriptor),
+            None => made.skipped += 1,
+        }
+    }
+    made
 }
 
 #[cfg(test)]
@@ -187,7 +198,7 @@ pub(crate) mod tests {
             .iter()
             .map(|limit| Limit::configure(limit).unwrap())
             .collect();
-        descriptors(&limits, request, false)
+        descriptors(&limits, request, false).descriptors
     }
 
     #[test]

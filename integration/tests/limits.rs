@@ -1,0 +1,302 @@
+//! Calls that ratelimit saves, and what it does when the service is down.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use callout_integration::prelude::*;
+use callout_integration::services::message;
+use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use futures::future::join_all;
+use tonic::Status;
+
+/// A fixed window aligned to the clock, as envoyproxy/ratelimit's: a batch that does not fit is
+/// refused, and counted all the same.
+#[derive(Clone)]
+struct Window {
+    limit: u32,
+    seconds: u64,
+    counted: Arc<Mutex<(u64, u64)>>,
+}
+
+impl Window {
+    fn new(limit: u32, seconds: u64) -> Self {
+        Self { limit, seconds, counted: Arc::default() }
+    }
+
+    fn answer(&self, request: &RateLimitRequest) -> RateLimitResponse {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let mut counted = self.counted.lock().unwrap();
+        if counted.0 != now / self.seconds {
+            *counted = (now / self.seconds, 0);
+        }
+        counted.1 += u64::from(request.hits_addend.max(1));
+        let code = if counted.1 > u64::from(self.limit) { "OVER_LIMIT" } else { "OK" };
+        let remaining = u64::from(self.limit).saturating_sub(counted.1);
+        message(json!({"overallCode": code, "statuses": [{
+            "code": code,
+            "currentLimit": {
+                "requestsPerUnit": self.limit, "unit": "SECOND", "unitMultiplier": self.seconds,
+            },
+            "limitRemaining": remaining,
+            "durationUntilReset": format!("{}s", self.seconds - now % self.seconds),
+        }]}))
+    }
+
+    fn script(&self) -> Script {
+        let window = self.clone();
+        Script::default().limit(move |request, _| std::future::ready(Ok(window.answer(&request))))
+    }
+
+    /// Waits until a window has just begun, so that a test lies in one.
+    async fn begins(&self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let window = Duration::from_secs(self.seconds);
+        let past = now.as_millis() % window.as_millis();
+        if past > window.as_millis() / 3 {
+            pause(u64::try_from(window.as_millis() - past).unwrap() + 5).await;
+        }
+    }
+}
+
+struct Gateway {
+    envoy: Envoy,
+    services: Services,
+    _upstream: Upstream,
+}
+
+impl Gateway {
+    async fn start(version: Version, callout: Value, fields: Value, script: Script) -> Self {
+        let upstream = Upstream::start(Answer::default()).await.unwrap();
+        let services = Services::start(script).await.unwrap();
+        let filter = Kind::RateLimit.module_with(callout, fields, services.port());
+        let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+        let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+        Self { envoy, services, _upstream: upstream }
+    }
+
+    async fn get(&self) -> Response {
+        Request::get("/p").send(self.envoy.port()).await
+    }
+
+    /// How many of so many requests, one after the other, pass.
+    async fn admitted(&self, requests: usize) -> usize {
+        let mut admitted = 0;
+        for _ in 0..requests {
+            match self.get().await.status {
+                200 => admitted += 1,
+                status => assert_eq!(status, 429),
+            }
+        }
+        admitted
+    }
+
+    fn asked(&self) -> usize {
+        self.services.asked().len()
+    }
+
+    async fn outcomes(&self, count: usize) -> Vec<Value> {
+        eventually("the access log", || self.envoy.access_log().len() >= count).await.unwrap();
+        self.envoy.access_log().into_iter().map(|mut entry| entry["ratelimit"].take()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_holds_and_nobody_is_asked_meanwhile() {
+    for version in Version::ALL {
+        let window = Window::new(3, 60);
+        window.begins().await;
+        let fields = json!({"enable_x_ratelimit_headers": "DRAFT_VERSION_03", "enable_retry_after_header": true});
+        let callout = json!({"mode": "cache_over_limit"});
+        let gateway = Gateway::start(version, callout, fields, window.script()).await;
+        assert_eq!(gateway.admitted(20).await, 3, "{version}");
+        assert_eq!(gateway.asked(), 4, "{version}");
+        let refused = gateway.get().await;
+        assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
+        assert_eq!(refused.header("x-envoy-ratelimited"), Some("true"));
+        assert!(refused.header("retry-after").is_some());
+        assert_eq!(gateway.envoy.stat("ratelimit.cache_over_limit").await, 17);
+        assert_eq!(gateway.envoy.stat("ratelimit.over_limit").await, 18);
+        let last = gateway.outcomes(21).await.remove(20);
+        assert_eq!(
+            last,
+            json!({"verdict": "over_limit", "source": "cache", "descriptor": "generic_key=all", "limit": "3/60s"})
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_window_ends_the_service_is_asked_again() {
+    let window = Window::new(2, 3);
+    let callout = json!({"mode": "cache_over_limit"});
+    let gateway = Gateway::start(Version::LATEST, callout, json!({}), window.script()).await;
+    window.begins().await;
+    assert_eq!(gateway.admitted(10).await, 2);
+    pause(3000).await;
+    assert!(gateway.admitted(10).await >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_save_calls_admit_no_more_than_the_limit_and_leave_little_unspent() {
+    let window = Window::new(2000, 60);
+    window.begins().await;
+    let callout = json!({"mode": "lease", "server": "envoy_ratelimit", "expected_proxies": 3});
+    let services = Services::start(window.script()).await.unwrap();
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let mut envoys = Vec::new();
+    for version in Version::ALL {
+        let filter = Kind::RateLimit.module_with(callout.clone(), json!({}), services.port());
+        let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+        envoys.push(Envoy::start(version, &bootstrap).await.unwrap());
+    }
+    let (mut admitted, mut sent) = (0, 0);
+    for _ in 0..40 {
+        let requests = envoys.iter().flat_map(|envoy| (0..20).map(|_| envoy.port()));
+        let requests: Vec<_> = requests
+            .map(|port| async move { Request::get("/p").send(port).await.status })
+            .collect();
+        sent += requests.len();
+        admitted += join_all(requests).await.iter().filter(|status| **status == 200).count();
+    }
+    let asked = services.asked().len();
+    // Five per cent of 2000, and what the limit is over.
+    assert!(sent > 2300 && admitted <= 2000 && admitted >= 1900, "{admitted} of {sent}");
+    assert!(asked * 4 < sent, "{asked} calls for {sent} requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reported_afterwards_is_reported_in_full() {
+    let window = Window::new(4000, 60);
+    window.begins().await;
+    let callout = json!({"mode": "async", "expected_proxies": 1});
+    let gateway = Gateway::start(Version::LATEST, callout, json!({}), window.script()).await;
+    assert_eq!(gateway.admitted(150).await, 150);
+    eventually("all hits are reported", || window.counted.lock().unwrap().1 == 150).await.unwrap();
+    assert!(gateway.asked() < 30, "{} calls", gateway.asked());
+    assert!(gateway.envoy.stat("ratelimit.lease_hit").await > 120);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unless_asked_for_each_request_is_a_call() {
+    let window = Window::new(3, 60);
+    window.begins().await;
+    let gateway = Gateway::start(Version::LATEST, json!({}), json!({}), window.script()).await;
+    assert_eq!(gateway.admitted(10).await, 3);
+    assert_eq!(gateway.asked(), 10);
+    assert_eq!(gateway.envoy.stat("ratelimit.requests").await, 10);
+    assert_eq!(gateway.envoy.stat("ratelimit.rpc").await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_spares_requests_the_wait_and_a_limit_of_our_own_decides() {
+    let callout = json!({
+        "breaker": {"consecutive_failures": 3, "pause": "0.5s"},
+        "fallback": {"requests": 5, "window": "60s"},
+    });
+    for version in Version::ALL {
+        let script = Script::default().limit(|_, n| async move {
+            // Silent at first, and well again later.
+            if n < 3 {
+                std::future::pending::<()>().await;
+            }
+            Ok(message(json!({"overallCode": "OK"})))
+        });
+        let fields = json!({"timeout": "0.2s"});
+        let gateway = Gateway::start(version, callout.clone(), fields, script).await;
+        assert_eq!(gateway.admitted(9).await, 5, "{version}");
+        assert_eq!(gateway.asked(), 3, "{version}");
+        assert!(gateway.envoy.stat("ratelimit.breaker_open").await >= 5);
+        assert_eq!(gateway.envoy.stat("ratelimit.fallback_ok").await, 5);
+        let outcomes = gateway.outcomes(9).await;
+        assert_eq!(outcomes[8]["source"], "fallback");
+        assert!(outcomes[8]["latency_us"].is_null(), "it waited: {}", outcomes[8]);
+        pause(600).await;
+        assert_eq!(gateway.admitted(5).await, 5);
+        assert_eq!(gateway.asked(), 8, "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_limit_of_our_own_an_open_breaker_follows_the_failure_mode() {
+    for (deny, status) in [(false, 200), (true, 500)] {
+        let callout = json!({"breaker": {"consecutive_failures": 1, "pause": "60s"}});
+        let fields = json!({"timeout": "0.2s", "failure_mode_deny": deny});
+        let gateway = Gateway::start(Version::LATEST, callout, fields, Script::silent()).await;
+        for _ in 0..3 {
+            assert_eq!(gateway.get().await.status, status);
+        }
+        assert_eq!(gateway.asked(), 1);
+        assert_eq!(gateway.outcomes(3).await[2]["cause"], "breaker");
+    }
+    // A service that says no by its status is no service that is down.
+    let callout = json!({"breaker": {"consecutive_failures": 1, "pause": "60s"}});
+    let script = Script::failing(&Status::unavailable("later"));
+    let gateway = Gateway::start(Version::LATEST, callout, json!({}), script).await;
+    for _ in 0..3 {
+        gateway.get().await;
+    }
+    assert_eq!(gateway.asked(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_services_own_limit_holds_while_it_is_down() {
+    let window = Window::new(60, 60);
+    let answers = window.clone();
+    let script = Script::default().limit(move |request, n| {
+        let answers = answers.clone();
+        async move {
+            if n > 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(answers.answer(&request))
+        }
+    });
+    let callout = json!({
+        "breaker": {"consecutive_failures": 1, "pause": "60s"},
+        "fallback": {"from_service": true},
+        "expected_proxies": 10,
+    });
+    let gateway =
+        Gateway::start(Version::LATEST, callout, json!({"timeout": "0.2s"}), script).await;
+    assert_eq!(gateway.get().await.status, 200);
+    // A tenth of 60.
+    assert_eq!(gateway.admitted(12).await, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_never_reaches_the_service() {
+    let window = Window::new(10, 60);
+    window.begins().await;
+    let callout = json!({"shield": {"multiple": 2}});
+    let gateway = Gateway::start(Version::LATEST, callout, json!({}), window.script()).await;
+    assert_eq!(gateway.admitted(60).await, 10);
+    // The first, which told the limit, and twice the limit.
+    let asked = gateway.asked();
+    assert!((20..=25).contains(&asked), "{asked}");
+    assert!(gateway.envoy.stat("ratelimit.shield_over_limit").await >= 35);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_shadow_mode_limits_are_counted_and_nothing_is_refused() {
+    let window = Window::new(2, 60);
+    window.begins().await;
+    let callout = json!({"shadow": true});
+    let gateway = Gateway::start(Version::LATEST, callout, json!({}), window.script()).await;
+    for _ in 0..6 {
+        let response = gateway.get().await;
+        assert_eq!((response.status, response.header("x-envoy-ratelimited")), (200, None));
+    }
+    assert_eq!(gateway.envoy.stat("ratelimit.shadow_over_limit").await, 4);
+    assert_eq!(gateway.outcomes(6).await[5]["verdict"], "over_limit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_has_nothing_to_say_is_counted() {
+    let fields = json!({"rate_limits": [
+        {"actions": [{"request_headers": {"header_name": "x-none", "descriptor_key": "k"}}]},
+    ]});
+    let gateway = Gateway::start(Version::LATEST, json!({}), fields, Script::default()).await;
+    assert_eq!(gateway.get().await.status, 200);
+    assert_eq!(gateway.asked(), 0);
+    assert_eq!(gateway.envoy.stat("ratelimit.descriptor_skipped").await, 1);
+}

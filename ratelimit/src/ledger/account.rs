@@ -1,0 +1,251 @@
+//! The account of one set of descriptors: what was paid for and not spent, what is owed, and for how
+//! long the service surely refuses.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
+use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use super::quota::Quota;
+use super::{Mode, Server, Terms};
+
+/// A window shorter than this can't be told from the next one.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(4);
+/// The earliest ends that two answers tell of lie closer than this in one window.
+const SAME_WINDOW: Duration = Duration::from_millis(1500);
+/// Over how long the rate of requests is measured.
+const RATE_OVER: f64 = 1.0;
+
+/// What a request is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Turn {
+    /// It is refused as the service refused the last one.
+    Refused(Known),
+    /// It is paid for, or will be reported; with what the service said last.
+    Admitted(Known),
+    /// It asks the service for so many hits, of which it spends one.
+    Ask(u64),
+}
+
+/// What the service said before, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Known {
+    pub(crate) answer: Arc<RateLimitResponse>,
+    pub(crate) said: Instant,
+    /// Hits that are paid for and not spent.
+    pub(crate) unspent: u64,
+}
+
+/// A call that is to be made beside the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// Ask for so many hits, before the last ones are spent.
+    Prefetch(u64),
+    /// Report what is owed, after so long.
+    Report(Duration),
+}
+
+/// The account of one set of descriptors.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// Hits that are paid for and not spent.
+    tokens: u64,
+    /// The earliest end of the window that they were counted in. Each answer of a window bounds its
+    /// end by whole seconds; the latest of these bounds is the closest.
+    window_end: Instant,
+    /// The size of the last batch.
+    batch: u64,
+    /// Hits that were admitted and not reported.
+    owed: u64,
+    /// A prefetch or a report is under way.
+    busy: bool,
+    /// The last answer that allowed, and what it told.
+    allowed: Option<(Arc<RateLimitResponse>, Instant, Quota)>,
+    refused: Option<(Arc<RateLimitResponse>, Instant, Instant)>,
+    /// Requests a second.
+    rate: f64,
+    pub(crate) used: Instant,
+}
+
+impl Account {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            tokens: 0,
+            window_end: now,
+            batch: 1,
+            owed: 0,
+            busy: false,
+            allowed: None,
+            refused: None,
+            rate: 0.0,
+            used: now,
+        }
+    }
+
+    /// The limit that the service told of last.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        self.allowed.as_ref().map(|(_, _, quota)| *quota)
+    }
+
+    /// A request came.
+    pub(crate) fn turn(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
+        self.arrive(now);
+        if terms.mode == Mode::Exact {
+            return (Turn::Ask(1), None);
+        }
+        if let Some((answer, said, until)) = &self.refused {
+            if now < *until {
+                let known = Known { answer: Arc::clone(answer), said: *said, unspent: 0 };
+                return (Turn::Refused(known), None);
+            }
+            self.refused = None;
+        }
+        match terms.mode {
+            Mode::Exact | Mode::CacheOverLimit => (Turn::Ask(1), None),
+            Mode::Lease => self.spend(now, terms),
+            Mode::Async => self.owe(now, terms),
+        }
+    }
+
+    fn arrive(&mut self, now: Instant) {
+        let past = now.saturating_duration_since(self.used).as_secs_f64();
+        self.rate = self.rate * (-past / RATE_OVER).exp() + 1.0 / RATE_OVER;
+        self.used = now;
+    }
+
+    fn spend(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
+        if now >= self.window_end {
+            self.tokens = 0;
+            return (Turn::Ask(1), None);
+        }
+        let batch = |quota: &Quota, rate| quota.batch(rate, now, terms);
+        let Some((answer, said, quota)) = &self.allowed else { return (Turn::Ask(1), None) };
+        if self.tokens == 0 {
+            // Whoever comes while somebody asks for many asks for itself alone.
+            let many = if self.busy { 1 } else { batch(quota, self.rate) };
+            self.busy |= many > 1;
+            return (Turn::Ask(many), None);
+        }
+        self.tokens -= 1;
+        let known = Known { answer: Arc::clone(answer), said: *said, unspent: self.tokens };
+        let low = self.tokens <= self.batch / 4 && !self.busy;
+        let many = batch(quota, self.rate);
+        let errand = (low && many > 1).then(|| {
+            self.busy = true;
+            Errand::Prefetch(many)
+        });
+        (Turn::Admitted(known), errand)
+    }
+
+    fn owe(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
+        let current = self.allowed.as_ref().filter(|_| now < self.window_end);
+        let Some((answer, said, quota)) = current else { return (Turn::Ask(1), None) };
+        if self.owed >= quota.credit(terms) {
+            return (Turn::Ask(1), None);
+        }
+        let known = Known { answer: Arc::clone(answer), said: *said, unspent: 0 };
+        let window = quota.until.saturating_duration_since(*said);
+        self.owed += 1;
+        let errand = (!self.busy).then(|| {
+            self.busy = true;
+            // Often enough that little is owed when the window ends.
+            Errand::Report((window / 40).clamp(Duration::from_millis(50), Duration::from_secs(1)))
+        });
+        (Turn::Admitted(known), errand)
+    }
+
+    /// What is owed, to be reported now.
+    pub(crate) fn bill(&mut self) -> u64 {
+        std::mem::take(&mut self.owed)
+    }
+
+    /// A report of so many hits failed.
+    pub(crate) const fn owe_again(&mut self, hits: u64) {
+        self.owed = self.owed.saturating_add(hits);
+    }
+
+    /// The service answered a call for `hits`, sent at `sent`. `spent` of them are spent already.
+    pub(crate) fn answered(
+        &mut self,
+        answer: &Arc<RateLimitResponse>,
+        hits: u64,
+        spent: u64,
+        sent: Instant,
+        now: Instant,
+        terms: &Terms,
+    ) {
+        if answer.overall_code == i32::from(Code::OverLimit) {
+            self.refused_by(answer, hits, sent, now, terms);
+            return;
+        }
+        let Some(quota) = Quota::told(answer, sent, terms.server).filter(|_| is_plain(answer))
+        else {
+            self.allowed = None;
+            return;
+        };
+        if !self.is_current(quota.until) {
+            return;
+        }
+        let granted = hits.saturating_sub(spent);
+        if granted > 0 {
+            self.tokens = self.tokens.saturating_add(granted);
+            self.batch = hits;
+        }
+        // A window too short to tell from the next one is no place for a lease.
+        let long = quota.until.saturating_duration_since(sent).max(quota.window) >= SHORTEST_WINDOW;
+        self.allowed = long.then(|| (Arc::clone(answer), sent, quota));
+    }
+
+    /// Whether an answer whose window ends at `end` at the earliest is of the current window, or of one
+    /// that begins with it. Bounds of one window lie within a second of each other, and what calls
+    /// take; those of two windows are further apart.
+    fn is_current(&mut self, end: Instant) -> bool {
+        if end + SAME_WINDOW < self.window_end {
+            return false;
+        }
+        if self.window_end + SAME_WINDOW < end {
+            self.tokens = 0;
+            self.owed = 0;
+        }
+        self.window_end = self.window_end.max(end);
+        true
+    }
+
+    fn refused_by(
+        &mut self,
+        answer: &Arc<RateLimitResponse>,
+        hits: u64,
+        sent: Instant,
+        now: Instant,
+        terms: &Terms,
+    ) {
+        if terms.mode == Mode::Async {
+            // What was reported may not have been counted: no more credit.
+            self.allowed = None;
+        }
+        // A batch may be refused where one hit would pass; only envoyproxy/ratelimit is known to
+        // have counted it all the same.
+        if hits > 1 && terms.server != Server::EnvoyRatelimit {
+            return;
+        }
+        let longest = now.checked_add(terms.max_refusal).unwrap_or(now);
+        self.refused = Quota::refused_until(answer, sent, terms.server)
+            .map(|until| (Arc::clone(answer), sent, until.min(longest)));
+    }
+
+    /// The errand has ended, in whatever way.
+    pub(crate) const fn errand_done(&mut self) {
+        self.busy = false;
+    }
+}
+
+/// Whether an allowing answer holds nothing that is meant for one request alone.
+fn is_plain(answer: &RateLimitResponse) -> bool {
+    answer.dynamic_metadata.is_none()
+        && answer.request_headers_to_add.is_empty()
+        && answer.raw_body.is_empty()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+use callout_protos::pbjson_types::Duration as ProtoDuration;
+use proptest::prelude::*;
+
+use super::*;
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn terms(mode: Mode, server: Server) -> Terms {
+    Terms {
+        mode,
+        server,
+        max_error_percent: 5,
+        expected_proxies: 3,
+        max_refusal: Duration::from_secs(60),
+    }
+}
+
+/// A service with one limit in fixed windows, which counts as envoyproxy/ratelimit does or as
+/// limitador does.
+struct Service {
+    start: Instant,
+    limit: u64,
+    /// Batches that don't fit are counted all the same.
+    counts_refused: bool,
+    /// Rounds what is left of a window down.
+    floors: bool,
+    window: u64,
+    counted: u64,
+}
+
+impl Service {
+    fn new(start: Instant, limit: u64, server: Server) -> Self {
+        let counts_refused = server == Server::EnvoyRatelimit;
+        let floors = server == Server::Limitador;
+        Self { start, limit, counts_refused, floors, window: 0, counted: 0 }
+    }
+
+    fn window_of(&self, now: Instant) -> u64 {
+        now.duration_since(self.start).as_secs() / WINDOW.as_secs()
+    }
+
+    fn ask(&mut self, now: Instant, hits: u64) -> Arc<RateLimitResponse> {
+        let window = self.window_of(now);
+        if window != self.window {
+            (self.window, self.counted) = (window, 0);
+        }
+        let fits = self.counted + hits <= self.limit;
+        if fits || self.counts_refused {
+            self.counted += hits;
+        }
+        let code = if fits { "OK" } else { "OVER_LIMIT" };
+        let remaining = self.limit.saturating_sub(self.counted);
+        let past = now.duration_since(self.start).as_secs() % WINDOW.as_secs();
+        let mut answer: RateLimitResponse = serde_json::from_str(&format!(
+            r#"{{"overallCode": "{code}", "statuses": [{{"code": "{code}", "limitRemaining": {remaining},
+                "currentLimit": {{"requestsPerUnit": {}, "unit": "SECOND", "unitMultiplier": 10}}}}]}}"#,
+            self.limit
+        ))
+        .unwrap();
+        // In whole seconds: up to one too late, or for limitador up to one too early.
+        let floored = u64::from(self.floors && now.duration_since(self.start).subsec_nanos() > 0);
+        let seconds = i64::try_from(WINDOW.as_secs() - past - floored).unwrap();
+        answer.statuses[0].duration_until_reset = Some(ProtoDuration { seconds, nanos: 0 });
+        Arc::new(answer)
+    }
+}
+
+/// What a run of several proxies came to, window by window.
+#[derive(Debug, Default)]
+struct Tally {
+    admitted: Vec<u64>,
+    wanted: Vec<u64>,
+    calls: u64,
+}
+
+/// A call that is under way.
+struct Flight {
+    proxy: usize,
+    arrives: Instant,
+    hits: u64,
+    spent: u64,
+}
+
+struct Run {
+    limit: u64,
+    proxies: usize,
+    mode: Mode,
+    server: Server,
+    requests: u64,
+    between: Duration,
+    latency: Duration,
+    seed: u64,
+}
+
+impl Run {
+    /// Requests come to the proxies by chance; calls take their time.
+    fn tally(&self) -> Tally {
+        let terms = terms(self.mode, self.server);
+        let start = Instant::now();
+        let mut service = Service::new(start, self.limit, self.server);
+        let mut accounts: Vec<Account> = (0..self.proxies).map(|_| Account::new(start)).collect();
+        let mut tally = Tally::default();
+        let mut flights: Vec<Flight> = Vec::new();
+        let mut reports: Vec<(usize, Instant)> = Vec::new();
+        let (mut now, mut random) = (start, self.seed | 1);
+        for _ in 0..self.requests {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let draw = random >> 33;
+            now += self.between * u32::try_from(draw % 3).unwrap();
+            for (proxy, _) in drain(&mut reports, |(_, due)| *due <= now) {
+                let hits = accounts[proxy].bill();
+                if hits > 0 {
+                    tally.calls += 1;
+                    let answer = service.ask(now, hits);
+                    accounts[proxy].answered(&answer, hits, hits, now, now, &terms);
+                }
+                accounts[proxy].errand_done();
+            }
+            for flight in drain(&mut flights, |flight| flight.arrives <= now) {
+                let sent = flight.arrives - self.latency;
+                let answer = service.ask(flight.arrives.min(now), flight.hits);
+                let account = &mut accounts[flight.proxy];
+                account.answered(&answer, flight.hits, flight.spent, sent, now, &terms);
+                account.errand_done();
+            }
+            let proxy = usize::try_from(draw / 3).unwrap() % self.proxies;
+            let window = usize::try_from(service.window_of(now)).unwrap();
+            tally.admitted.resize(tally.admitted.len().max(window + 1), 0);
+            tally.wanted.resize(tally.wanted.len().max(window + 1), 0);
+            tally.wanted[window] += 1;
+            let (turn, errand) = accounts[proxy].turn(now, &terms);
+            match errand {
+                Some(Errand::Prefetch(hits)) => {
+                    tally.calls += 1;
+                    flights.push(Flight { proxy, arrives: now + self.latency, hits, spent: 0 });
+                }
+                Some(Errand::Report(after)) => reports.push((proxy, now + after)),
+                None => {}
+            }
+            match turn {
+                Turn::Refused(_) => {}
+                Turn::Admitted(_) => tally.admitted[window] += 1,
+                Turn::Ask(hits) => {
+                    let mut hits = hits;
+                    loop {
+                        tally.calls += 1;
+                        let answer = service.ask(now, hits);
+                        let account = &mut accounts[proxy];
+                        account.answered(&answer, hits, 1, now, now, &terms);
+                        if hits > 1 {
+                            account.errand_done();
+                        }
+                        if answer.overall_code != i32::from(Code::OverLimit) {
+                            tally.admitted[window] += 1;
+                        } else if hits > 1 && self.server != Server::EnvoyRatelimit {
+                            hits = 1;
+                            continue;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        tally
+    }
+}
+
+fn drain<T>(all: &mut Vec<T>, due: impl Fn(&T) -> bool) -> Vec<T> {
+    let (now, later) = std::mem::take(all).into_iter().partition(due);
+    *all = later;
+    now
+}
+
+fn server() -> impl Strategy<Value = Server> {
+    prop::sample::select(vec![Server::Generic, Server::EnvoyRatelimit, Server::Limitador])
+}
+
+fn run(mode: Mode) -> impl Strategy<Value = Run> {
+    (1..2000_u64, 1..4_usize, server(), 100..4000_u64, 0..40_u64, 0..300_u64, any::<u64>())
+        .prop_map(move |(limit, proxies, server, requests, between, latency, seed)| Run {
+            limit,
+            proxies,
+            mode,
+            server,
+            requests,
+            between: Duration::from_millis(between),
+            latency: Duration::from_millis(latency),
+            seed,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn leases_and_kept_refusals_never_admit_more_than_the_limit(
+        run in prop_oneof![run(Mode::Lease), run(Mode::CacheOverLimit)],
+    ) {
+        for (window, admitted) in run.tally().admitted.iter().enumerate() {
+            prop_assert!(*admitted <= run.limit, "window {window}: {admitted} of {}", run.limit);
+        }
+    }
+
+    #[test]
+    fn leases_leave_no_more_unspent_than_the_error_allows(run in run(Mode::Lease)) {
+        let tally = run.tally();
+        let last = tally.admitted.len() - 1;
+        for (window, (admitted, wanted)) in tally.admitted.iter().zip(&tally.wanted).enumerate() {
+            let due = run.limit.min(*wanted);
+            let allowed = run.limit * 5 / 100 + 1;
+            // A window that was cut off at the end of the run proves nothing.
+            if window < last {
+                prop_assert!(admitted + allowed >= due, "window {window}: {admitted} of {due}");
+            }
+        }
+    }
+
+    #[test]
+    fn reports_afterwards_admit_no_more_than_the_error_above_the_limit(run in run(Mode::Async)) {
+        for (window, admitted) in run.tally().admitted.iter().enumerate() {
+            let most = run.limit + run.limit * 5 / 100;
+            prop_assert!(*admitted <= most, "window {window}: {admitted} of {}", run.limit);
+        }
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:?} {:?}: limit {}, {} proxies, {} requests, {:?} between, {:?} latency, seed {}",
+            self.mode,
+            self.server,
+            self.limit,
+            self.proxies,
+            self.requests,
+            self.between,
+            self.latency,
+            self.seed
+        )
+    }
+}
+
+#[test]
+fn a_hot_key_under_its_limit_is_a_tenth_of_the_calls_or_less() {
+    // 10 000 in 10 s, 500 requests a second, three proxies.
+    let run = Run {
+        limit: 10_000,
+        proxies: 3,
+        mode: Mode::Lease,
+        server: Server::EnvoyRatelimit,
+        requests: 20_000,
+        between: Duration::from_millis(2),
+        latency: Duration::from_millis(2),
+        seed: 7,
+    };
+    let tally = run.tally();
+    assert!(tally.calls * 10 <= run.requests, "{} calls", tally.calls);
+    assert_eq!(tally.admitted.iter().sum::<u64>(), run.requests);
+}
+
+#[test]
+fn a_refusal_holds_until_the_window_surely_ends() {
+    let now = Instant::now();
+    let mut service = Service::new(now, 1, Server::Generic);
+    let mut account = Account::new(now);
+    let terms = terms(Mode::CacheOverLimit, Server::Generic);
+    service.ask(now, 1);
+    let refusal = service.ask(now, 1);
+    account.answered(&refusal, 1, 1, now, now, &terms);
+    assert!(matches!(account.turn(now + 8 * Duration::from_secs(1), &terms).0, Turn::Refused(_)));
+    // The service's whole seconds may be one too many.
+    assert_eq!(account.turn(now + Duration::from_secs(9), &terms).0, Turn::Ask(1));
+}
+
+#[test]
+fn an_answer_that_is_for_one_request_alone_is_no_lease() {
+    let now = Instant::now();
+    let mut account = Account::new(now);
+    let terms = terms(Mode::Lease, Server::Generic);
+    let mut answer =
+        RateLimitResponse::clone(&Service::new(now, 1000, Server::Generic).ask(now, 1));
+    answer.dynamic_metadata = Some(callout_protos::pbjson_types::Struct::default());
+    account.answered(&Arc::new(answer), 1, 1, now, now, &terms);
+    assert_eq!(account.turn(now, &terms).0, Turn::Ask(1));
+}
