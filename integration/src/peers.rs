@@ -3,17 +3,71 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use limitador::RateLimiter;
+use limitador::limit::{Limit, Predicate};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::pypi;
+use crate::services::{Script, message};
 
 /// gRPC's own server and Envoy's messages.
 const GRPC: &str =
     "grpcio==1.76.0\nprotobuf==7.36.2\ntyping_extensions==4.16.0\nxds-protos==1.85.0\n";
 const REGO: &str = "regopy==1.5.2\n";
+
+/// The rate limit service of limitador: `limit` requests in `seconds` for each value of the
+/// descriptors' key `key`. As limitador's own server it tells of the limit in headers, never in
+/// `statuses`.
+///
+/// # Panics
+/// When `key` is no name.
+#[must_use]
+pub fn limitador(key: &str, limit: u64, seconds: u64) -> Script {
+    let variable = format!("descriptors[0].{key}");
+    let variable = variable.try_into().unwrap_or_else(|_| panic!("no name: {key}"));
+    let engine = RateLimiter::new(1000);
+    engine.add_limit(Limit::new("d", limit, seconds, Vec::<Predicate>::new(), vec![variable]));
+    let engine = Arc::new(engine);
+    Script::default().limit(move |request, _| std::future::ready(counted(&engine, &request)))
+}
+
+fn counted(
+    engine: &RateLimiter,
+    request: &RateLimitRequest,
+) -> Result<RateLimitResponse, tonic::Status> {
+    let entries = request.descriptors.iter().map(|descriptor| {
+        let entries = descriptor.entries.iter();
+        entries.map(|entry| (entry.key.clone(), entry.value.clone())).collect()
+    });
+    let mut context = limitador::limit::Context::default();
+    context.list_binding("descriptors".to_owned(), entries.collect());
+    let hits = request.hits_addend.max(1).into();
+    let result = engine
+        .check_rate_limited_and_update(&request.domain.clone().into(), &context, hits)
+        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let mut headers = Vec::new();
+    if let Some(counter) = result.counters.first() {
+        let reset = counter.expires_in().unwrap_or_default().as_secs();
+        for (name, value) in [
+            (
+                "X-RateLimit-Limit",
+                format!("{}, {0};w={}", counter.max_value(), counter.window().as_secs()),
+            ),
+            ("X-RateLimit-Remaining", counter.remaining().unwrap_or_default().to_string()),
+            ("X-RateLimit-Reset", reset.to_string()),
+        ] {
+            headers.push(json!({"key": name, "value": value}));
+        }
+    }
+    let code = if result.limited { "OVER_LIMIT" } else { "OK" };
+    Ok(message(json!({"overallCode": code, "responseHeadersToAdd": headers})))
+}
 
 /// A running service; it ends with its handle.
 #[derive(Debug)]
