@@ -1,7 +1,8 @@
 //! What is measured: an Envoy for each configuration, and the load that it gets.
 
 use anyhow::{Result, bail};
-use callout_integration::envoy::{Bootstrap, Envoy, Kind, Options, Version};
+use callout_integration::envoy::{Bootstrap, Envoy, Kind, Options, Version, merge};
+use callout_integration::services::{Script, message};
 use serde_json::{Value, json};
 
 use crate::measure::{Load, Sample};
@@ -12,12 +13,35 @@ pub(crate) struct Lane {
     /// The lane that it is compared with.
     pub(crate) baseline: Option<String>,
     pub(crate) envoy: Envoy,
+    /// The status of its answers.
+    pub(crate) status: u16,
     pub(crate) load: Load,
     pub(crate) samples: Vec<Sample>,
 }
 
 /// The lane that everything is compared with.
 pub(crate) const NO_FILTER: &str = "no filter";
+
+/// The domain whose limits are exceeded, and the one whose are far away.
+const OVER: &str = "over the limit";
+const UNDER: &str = "under the limit";
+
+/// Services that answer at once: everything is allowed, but what is over its limit.
+pub(crate) fn answering() -> Script {
+    Script::default().unrecorded().limit(|request, _| {
+        let code = if request.domain == OVER { "OVER_LIMIT" } else { "OK" };
+        let limit = json!({"requestsPerUnit": 1_000_000_000, "unit": "HOUR"});
+        let answer = if [OVER, UNDER].contains(&request.domain.as_str()) {
+            json!({"overallCode": code, "statuses": [{
+                "code": code, "currentLimit": limit, "durationUntilReset": "3600s",
+                "limitRemaining": if request.domain == OVER { 0 } else { 900_000_000 },
+            }]})
+        } else {
+            json!({"overallCode": code})
+        };
+        std::future::ready(Ok(message(answer)))
+    })
+}
 
 /// Lanes that are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +50,8 @@ pub(crate) enum Suite {
     Calls,
     /// authz with its cache, at several parts of hits.
     AuthzCache,
+    /// ratelimit in its modes: a flood over the limit, and a hot key under it.
+    RateLimitModes,
 }
 
 impl Suite {
@@ -33,7 +59,8 @@ impl Suite {
         match name {
             "calls" => Ok(Self::Calls),
             "authz-cache" => Ok(Self::AuthzCache),
-            _ => bail!("no suite is called {name}: calls, authz-cache"),
+            "ratelimit-modes" => Ok(Self::RateLimitModes),
+            _ => bail!("no suite is called {name}: calls, authz-cache, ratelimit-modes"),
         }
     }
 
@@ -43,6 +70,7 @@ impl Suite {
         match self {
             Self::Calls => lanes.calls().await?,
             Self::AuthzCache => lanes.authz_cache().await?,
+            Self::RateLimitModes => lanes.ratelimit_modes().await?,
         }
         Ok(lanes.all)
     }
@@ -68,7 +96,7 @@ impl Lanes {
         bootstrap.hcm = json!({"access_log": null});
         let envoy = quiet(&bootstrap).await?;
         let (name, baseline) = (name.to_owned(), baseline.map(str::to_owned));
-        self.all.push(Lane { name, baseline, envoy, load, samples: Vec::new() });
+        self.all.push(Lane { name, baseline, envoy, status: 200, load, samples: Vec::new() });
         Ok(())
     }
 
@@ -102,14 +130,55 @@ impl Lanes {
         Ok(())
     }
 
-    /// The built-in filter, calling through a cluster of Envoy's.
+    async fn ratelimit_modes(&mut self) -> Result<()> {
+        let load = Load::OnePath;
+        self.add(NO_FILTER, None, load, Vec::new()).await?;
+        let all = json!({"default_value": {"numerator": 100}});
+        let local = json!({"name": "local", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": "local",
+            "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "36000s"},
+            "filter_enabled": all,
+            "filter_enforced": all,
+        }});
+        self.add("429 by Envoy's local_ratelimit", None, load, vec![local]).await?;
+        self.refused();
+        for (domain, mode) in [(OVER, "cache_over_limit"), (UNDER, "lease")] {
+            let builtin = format!("built-in ratelimit, {domain}");
+            let fields = json!({"domain": domain});
+            let filter = self.builtin_with(Kind::RateLimit, fields.clone());
+            self.add(&builtin, None, load, vec![filter]).await?;
+            let callout = json!({"mode": mode, "expected_proxies": 1});
+            let filter = Kind::RateLimit.module_with(callout, fields, self.service);
+            self.add(&format!("callout ratelimit, {mode}"), Some(&builtin), load, vec![filter])
+                .await?;
+            if domain == OVER {
+                let count = self.all.len();
+                self.all.iter_mut().skip(count - 2).for_each(|lane| lane.status = 429);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last lane refuses everything.
+    fn refused(&mut self) {
+        if let Some(lane) = self.all.last_mut() {
+            lane.status = 429;
+        }
+    }
+
     fn builtin(&self, kind: Kind) -> Value {
+        self.builtin_with(kind, json!({}))
+    }
+
+    /// The built-in filter, calling through a cluster of Envoy's.
+    fn builtin_with(&self, kind: Kind, fields: Value) -> Value {
         let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
         let cluster = match kind {
             Kind::RateLimit => json!({"rate_limit_service": {"grpc_service": cluster}}),
             Kind::Authz | Kind::ExtProc => json!({"grpc_service": cluster}),
         };
-        kind.builtin(cluster, self.service)
+        kind.builtin(merge(fields, cluster), self.service)
     }
 }
 
