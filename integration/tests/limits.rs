@@ -323,3 +323,52 @@ async fn a_limit_that_has_nothing_to_say_is_counted() {
     assert_eq!(gateway.asked(), 0);
     assert_eq!(gateway.envoy.stat("ratelimit.descriptor_skipped").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_a_route_table_are_asked_about_as_before_once_carried_over() {
+    let limit = |value: &str| json!({"actions": [{"generic_key": {"descriptor_value": value}}]});
+    let route = |path: &str, fields: Value| {
+        let action = callout_integration::envoy::merge(json!({"cluster": "upstream"}), fields);
+        json!({"match": {"prefix": path}, "route": action})
+    };
+    let mut staged = limit("other stage");
+    staged["stage"] = json!(3);
+    let table = json!({"name": "routes", "virtual_hosts": [{
+        "name": "host", "domains": ["*"], "rate_limits": [limit("host")],
+        "routes": [
+            route("/own", json!({"rate_limits": [limit("route"), staged]})),
+            route("/both", json!({"rate_limits": [limit("route")], "include_vh_rate_limits": true})),
+            route("/", json!({})),
+        ],
+    }]});
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let services = Services::start(Script::default()).await.unwrap();
+    let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
+    let fields = json!({
+        "rate_limits": null, "rate_limit_service": {"grpc_service": cluster},
+    });
+    let builtin = Kind::RateLimit.builtin(fields, services.port());
+    let mut before = Bootstrap::new(upstream.port(), vec![builtin]);
+    before.service = Some(services.port());
+    before.hcm = json!({"route_config": table});
+
+    let migrated = callout_ratelimit::migrate::migrate(before.whole("/dev/null"));
+    assert!(migrated.remarks.is_empty(), "{:?}", migrated.remarks);
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let manager = migrated.config.pointer(manager).unwrap();
+    let mut after = Bootstrap::new(upstream.port(), Vec::new());
+    after.hcm = json!({
+        "route_config": manager["route_config"], "http_filters": manager["http_filters"],
+    });
+    let mut asked = Vec::new();
+    for bootstrap in [before, after] {
+        let envoy = Envoy::start(Version::LATEST, &bootstrap).await.unwrap();
+        let earlier = services.asked().len();
+        for path in ["/own", "/both", "/neither"] {
+            assert_eq!(Request::get(path).send(envoy.port()).await.status, 200);
+        }
+        asked.push(services.asked()[earlier..].to_vec());
+    }
+    assert_eq!(asked[0].len(), 3);
+    assert_eq!(asked[0], asked[1]);
+}

@@ -7,6 +7,7 @@ mod descriptors;
 mod headers;
 mod ledger;
 mod local;
+pub mod migrate;
 mod outcome;
 mod question;
 mod replay;
