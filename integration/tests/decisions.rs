@@ -211,23 +211,27 @@ async fn a_chosen_key_looks_at_what_was_chosen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_may_always_ask_and_its_configuration_is_part_of_the_key() {
-    let gateway =
-        Gateway::on_route(Version::LATEST, cache(), json!({}), check(allow()), |mut base| {
-            let route = |path: &str, config: Value| {
-                json!({
-                    "match": {"path": path},
-                    "route": {"cluster": "upstream", "prefix_rewrite": "/same"},
-                    "typed_per_filter_config": Kind::Authz.module_route(Form::Struct, config),
-                })
-            };
-            let context =
-                |value: &str| json!({"check_settings": {"context_extensions": {"k": value}}});
-            let mut always = context("a");
-            always["callout"] = json!({"always_ask": true});
-            base.routes = vec![route("/a", context("a")), route("/never", always)];
-            base
-        })
-        .await;
+    for version in Version::ALL {
+        always_asking(version).await;
+    }
+}
+
+async fn always_asking(version: Version) {
+    let gateway = Gateway::on_route(version, cache(), json!({}), check(allow()), |mut base| {
+        let route = |path: &str, config: Value| {
+            json!({
+                "match": {"path": path},
+                "route": {"cluster": "upstream", "prefix_rewrite": "/same"},
+                "typed_per_filter_config": Kind::Authz.module_route(Form::Struct, config),
+            })
+        };
+        let context = |value: &str| json!({"check_settings": {"context_extensions": {"k": value}}});
+        let mut always = context("a");
+        always["callout"] = json!({"always_ask": true});
+        base.routes = vec![route("/a", context("a")), route("/never", always)];
+        base
+    })
+    .await;
     for _ in 0..2 {
         gateway.get("/a").await;
     }

@@ -171,6 +171,34 @@ async fn leases_save_calls_admit_no_more_than_the_limit_and_leave_little_unspent
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_hot_key_under_its_limit_save_nine_of_ten_calls() {
+    let window = Window::new(10_000, 10);
+    let callout = json!({"mode": "lease", "server": "envoy_ratelimit", "expected_proxies": 3});
+    let services = Services::start(window.script()).await.unwrap();
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let mut envoys = Vec::new();
+    for _ in 0..3 {
+        let filter = Kind::RateLimit.module_with(callout.clone(), json!({}), services.port());
+        let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+        envoys.push(Envoy::start(Version::LATEST, &bootstrap).await.unwrap());
+    }
+    // 500 requests a second for more than a window.
+    let (mut sent, mut tick) = (0, tokio::time::interval(Duration::from_millis(48)));
+    for _ in 0..250 {
+        tick.tick().await;
+        let requests = (0..24).map(|number| envoys[number % 3].port());
+        let requests =
+            requests.map(|port| async move { Request::get("/p").send(port).await.status });
+        for status in join_all(requests).await {
+            assert_eq!(status, 200);
+            sent += 1;
+        }
+    }
+    let asked = services.asked().len();
+    assert!(asked * 10 <= sent, "{asked} calls for {sent} requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leases_of_limitador_are_exact_to_the_same_bound() {
     let callout = json!({"mode": "lease", "server": "limitador", "expected_proxies": 3});
     let (admitted, asked) = three_proxies(callout, limitador("generic_key", 2000, 60)).await;
@@ -314,14 +342,17 @@ async fn in_shadow_mode_limits_are_counted_and_nothing_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_that_has_nothing_to_say_is_counted() {
+async fn a_limit_that_has_nothing_to_say_is_counted_and_denies_where_asked_for() {
     let fields = json!({"rate_limits": [
         {"actions": [{"request_headers": {"header_name": "x-none", "descriptor_key": "k"}}]},
     ]});
-    let gateway = Gateway::start(Version::LATEST, json!({}), fields, Script::default()).await;
-    assert_eq!(gateway.get().await.status, 200);
-    assert_eq!(gateway.asked(), 0);
-    assert_eq!(gateway.envoy.stat("ratelimit.descriptor_skipped").await, 1);
+    for (callout, status) in [(json!({}), 200), (json!({"deny_unevaluable": true}), 500)] {
+        let script = Script::default();
+        let gateway = Gateway::start(Version::LATEST, callout, fields.clone(), script).await;
+        assert_eq!(gateway.get().await.status, status);
+        assert_eq!(gateway.asked(), 0);
+        assert_eq!(gateway.envoy.stat("ratelimit.descriptor_skipped").await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ pub(crate) struct Fields {
     fallback: Option<FallbackFields>,
     shield: Option<ShieldFields>,
     shadow: bool,
+    deny_unevaluable: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,6 +70,8 @@ pub(crate) struct Callout {
     pub(crate) shield: Option<u32>,
     /// Calls are made and counted, and nothing is enforced.
     pub(crate) shadow: bool,
+    /// A request of which a limit makes no descriptor is refused.
+    pub(crate) deny_unevaluable: bool,
 }
 
 /// The limit of this proxy's own while the service is down.
@@ -93,6 +96,7 @@ impl Callout {
             fallback,
             shield,
             shadow,
+            deny_unevaluable,
         } = fields;
         let max_error_percent = max_error_percent.unwrap_or(5);
         refuse_if(
@@ -131,6 +135,7 @@ impl Callout {
                 .map_err(|error| error.under("fallback"))?,
             shield,
             shadow,
+            deny_unevaluable,
         })
     }
 

@@ -22,7 +22,7 @@ use crate::local::Size;
 use crate::outcome::{self, Source};
 use crate::question::{Answer, Question};
 use crate::replay::{own, replayed};
-use crate::verdict::{Draw, Judged, Verdict, judge, limited};
+use crate::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
 
 /// Filter-state key by which another filter sets the hits of the whole request.
 const HITS_ADDEND: &str = "envoy.ratelimit.hits_addend";
@@ -309,7 +309,8 @@ impl HttpStream for Stream {
     type Event = Answer;
 
     fn request_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> Step {
-        let config = self.config();
+        let filter = Arc::clone(&self.filter);
+        let config = &filter.config;
         // Without a cluster (no route, a redirect, a direct response) nothing is counted.
         if !config.filter_enabled.contains(rand::random())
             || !config.request_type.covers(cx.request().get("x-envoy-internal"))
@@ -320,6 +321,9 @@ impl HttpStream for Stream {
         self.counts_when_done = true;
         let Made { descriptors, skipped } = descriptors(self.limits(), &View(cx), false);
         cx.count_by(self.filter.stats.descriptor_skipped, skipped);
+        if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
+            return Step::Reply(refusal(config));
+        }
         let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
         match self.message(cx, descriptors) {
             Some(message) => self.check(cx, message, shown),

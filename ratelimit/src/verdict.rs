@@ -59,7 +59,7 @@ pub(crate) fn judge(
             let verdict = if !draw.deny_failure && failure.may_pass() {
                 Verdict::Pass
             } else {
-                Verdict::Refuse(Reply::new(config.status_on_error).details("rate_limiter_error"))
+                Verdict::Refuse(refusal(config))
             };
             return Judged { verdict, metadata: None, dropped: 0 };
         }
@@ -96,6 +96,11 @@ pub(crate) fn judge(
         Verdict::Allow { over_limit, request, response }
     };
     Judged { verdict, metadata: dynamic_metadata, dropped: dropped_request + dropped_response }
+}
+
+/// The reply where there is no answer.
+pub(crate) fn refusal(config: &Config) -> Reply {
+    Reply::new(config.status_on_error).details("rate_limiter_error")
 }
 
 /// The reply to a request that is over a limit.

@@ -63,6 +63,8 @@ pub(crate) struct Account {
     /// The last answer that allowed, and what it told.
     allowed: Option<(Arc<RateLimitResponse>, Instant, Quota)>,
     refused: Option<(Arc<RateLimitResponse>, Instant, Instant)>,
+    /// How many batches were asked for.
+    asked: u64,
     /// Requests a second.
     rate: f64,
     pub(crate) used: Instant,
@@ -78,6 +80,7 @@ impl Account {
             busy: false,
             allowed: None,
             refused: None,
+            asked: 0,
             rate: 0.0,
             used: now,
         }
@@ -119,12 +122,17 @@ impl Account {
             self.tokens = 0;
             return (Turn::Ask(1), None);
         }
-        let batch = |quota: &Quota, rate| quota.batch(rate, now, terms);
+        // Batches of many sizes: answers that come at the same part of each second would all bound
+        // the window's end alike.
+        let part = 50 + self.asked * 37 % 51;
+        let left = self.window_end.saturating_duration_since(now);
+        let batch = |quota: &Quota, rate| (quota.batch(rate, left, terms) * part / 100).max(1);
         let Some((answer, said, quota)) = &self.allowed else { return (Turn::Ask(1), None) };
         if self.tokens == 0 {
             // Whoever comes while somebody asks for many asks for itself alone.
             let many = if self.busy { 1 } else { batch(quota, self.rate) };
             self.busy |= many > 1;
+            self.asked += 1;
             return (Turn::Ask(many), None);
         }
         self.tokens -= 1;
@@ -133,6 +141,7 @@ impl Account {
         let many = batch(quota, self.rate);
         let errand = (low && many > 1).then(|| {
             self.busy = true;
+            self.asked += 1;
             Errand::Prefetch(many)
         });
         (Turn::Admitted(known), errand)
@@ -184,7 +193,7 @@ impl Account {
             self.allowed = None;
             return;
         };
-        if !self.is_current(quota.until) {
+        if !self.is_current(&quota, terms.server) {
             return;
         }
         let granted = hits.saturating_sub(spent);
@@ -200,16 +209,31 @@ impl Account {
     /// Whether an answer whose window ends at `end` at the earliest is of the current window, or of one
     /// that begins with it. Bounds of one window lie within a second of each other, and what calls
     /// take; those of two windows are further apart.
-    fn is_current(&mut self, end: Instant) -> bool {
+    fn is_current(&mut self, quota: &Quota, server: Server) -> bool {
+        let end = quota.until;
         if end + SAME_WINDOW < self.window_end {
             return false;
         }
         if self.window_end + SAME_WINDOW < end {
             self.tokens = 0;
             self.owed = 0;
+            if server == Server::EnvoyRatelimit {
+                self.window_end = self.next_ends(quota).unwrap_or(self.window_end);
+            }
         }
         self.window_end = self.window_end.max(end);
         true
+    }
+
+    /// Windows that are aligned to the clock follow each other without a gap: what is known of the end
+    /// of one is known of those soon after it.
+    fn next_ends(&self, quota: &Quota) -> Option<Instant> {
+        let since = quota.until.saturating_duration_since(self.window_end) + SAME_WINDOW;
+        let windows = since.as_millis().checked_div(quota.window.as_millis())?;
+        let windows = u32::try_from(windows).ok().filter(|windows| (1..=3).contains(windows))?;
+        let end = self.window_end + quota.window * windows;
+        // No bound is more than a second from the end.
+        (end <= quota.until + Duration::from_secs(1)).then_some(end)
     }
 
     fn refused_by(

@@ -69,13 +69,14 @@ impl Quota {
         }
     }
 
-    /// How many hits to ask for at once, when `rate` requests a second come: never so many that what
+    /// How many hits to ask for at once, when `rate` requests a second come and this much is `left` of
+    /// the window: never so many that what
     /// all proxies together leave unspent exceeds the allowed error.
-    pub(crate) fn batch(&self, rate: f64, now: Instant, terms: &Terms) -> u64 {
+    pub(crate) fn batch(&self, rate: f64, left: Duration, terms: &Terms) -> u64 {
         let proxies = u64::from(terms.expected_proxies.max(1));
         let bound = self.limit.saturating_mul(terms.max_error_percent.into()) / 100 / (proxies + 1);
         let share = self.remaining / (2 * proxies);
-        let left = self.until.saturating_duration_since(now);
+
         // As long as a batch is to last: a twentieth of the window, within reason.
         let window = if self.window.is_zero() { left } else { self.window };
         let horizon = (window / 20).clamp(Duration::from_millis(100), Duration::from_secs(5));
@@ -101,7 +102,7 @@ impl Server {
             Self::Limitador => Duration::ZERO,
             Self::Generic | Self::EnvoyRatelimit => Duration::from_secs(1),
         };
-        sent.checked_add(left.checked_sub(guard).filter(|left| !left.is_zero())?)
+        sent.checked_add(left.saturating_sub(guard))
     }
 }
 
