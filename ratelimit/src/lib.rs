@@ -14,6 +14,7 @@ mod replay;
 mod stats;
 mod stream;
 mod verdict;
+mod view;
 
 use std::sync::Arc;
 

@@ -1,21 +1,18 @@
 //! One request: decides about its descriptors by what is known, or asks the service, and does what
 //! the answer says.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callout_common::calls::Waiting;
 use callout_common::grpc::{CallError, Failure};
-use callout_common::host::{MetadataSource, MetadataValue};
-use callout_common::template::Operator;
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
 
 use crate::RateLimit;
 use crate::config::{Config, Route};
-use crate::descriptors::{Descriptor, Limit, Made, Request, descriptors};
+use crate::descriptors::{Descriptor, Limit, Made, descriptors};
 use crate::headers::Lines;
 use crate::ledger::{Errand, Key, Mode, Next, Quota, Terms, Turn};
 use crate::local::Size;
@@ -23,11 +20,12 @@ use crate::outcome::{self, Source};
 use crate::question::{Answer, Question};
 use crate::replay::{own, replayed};
 use crate::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
+use crate::view::View;
 
 /// Filter-state key by which another filter sets the hits of the whole request.
 const HITS_ADDEND: &str = "envoy.ratelimit.hits_addend";
 
-type Context<'a> = Cx<'a, Answer>;
+pub(crate) type Context<'a> = Cx<'a, Answer>;
 
 /// One request.
 #[derive(Debug)]
@@ -378,36 +376,5 @@ fn step(resume: Resume) -> Step {
     match resume {
         Resume::Reply(reply) => Step::Reply(reply),
         _ => Step::Continue,
-    }
-}
-
-/// A stream as what descriptors are made of.
-struct View<'a, 'b>(&'a Context<'b>);
-
-impl Request for View<'_, '_> {
-    fn header(&self, name: &str) -> Vec<&[u8]> {
-        let name = if name == "host" { ":authority" } else { name };
-        self.0.request().get_all(name).collect()
-    }
-
-    fn remote_ip(&self) -> Option<IpAddr> {
-        self.0.remote_ip()
-    }
-
-    fn cluster(&self) -> Option<&[u8]> {
-        self.0.cluster_name()
-    }
-
-    fn metadata(
-        &self,
-        source: MetadataSource,
-        namespace: &str,
-        key: &str,
-    ) -> Option<MetadataValue> {
-        self.0.metadata(source).get(namespace, key)
-    }
-
-    fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
-        self.0.operator(operator)
     }
 }
