@@ -125,7 +125,10 @@ impl Client {
                 .map(tonic::Response::into_inner)
                 .map_err(|status| CallError::from_status(&status))
         };
-        let answer = within(deadline, call).await;
+        let answer = match within(deadline, call).await {
+            Ok(Err(error)) => Ok(Err(error.at(Instant::now(), deadline))),
+            answer => answer,
+        };
         entered.connection().heard(answer.is_ok());
         answer?
     }

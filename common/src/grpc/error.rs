@@ -1,6 +1,7 @@
 //! Why a call has no answer, told apart by cause and not by gRPC code alone.
 
 use std::error::Error;
+use std::time::Instant;
 
 use tonic::{Code, Status};
 
@@ -56,6 +57,12 @@ impl CallError {
             Self::BreakerOpen => "breaker",
             Self::Overload => "overload",
         }
+    }
+
+    /// The error as it counts at `now`. A service that was told the deadline gives up when we do,
+    /// and its status or reset may win the race: what fails once the deadline is over has timed out.
+    pub(super) fn at(self, now: Instant, deadline: Option<Instant>) -> Self {
+        if deadline.is_some_and(|deadline| now >= deadline) { Self::Timeout } else { self }
     }
 
     /// What a status of tonic's stands for. Statuses that tonic makes of transport errors carry
@@ -128,6 +135,16 @@ mod tests {
         let error = CallError::from_status(&Status::permission_denied("no"));
         assert_eq!(error, CallError::Status { code: 7, message: "no".to_owned() });
         assert_eq!(error.cause(), "status");
+    }
+
+    #[test]
+    fn what_fails_once_the_deadline_is_over_has_timed_out() {
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_millis(1);
+        let cancelled = CallError::Status { code: 1, message: "Timeout expired".to_owned() };
+        assert_eq!(cancelled.clone().at(now, Some(now)), CallError::Timeout);
+        assert_eq!(cancelled.clone().at(now, Some(later)), cancelled);
+        assert_eq!(cancelled.clone().at(now, None), cancelled);
     }
 
     #[test]
