@@ -61,6 +61,7 @@ impl Class {
             Failure::Call(error) => Some(match error {
                 CallError::Timeout => Self::Timeout,
                 CallError::Connect(_)
+                | CallError::Unreachable(_)
                 | CallError::NotSent
                 | CallError::Reset(_)
                 | CallError::BreakerOpen => Self::Unavailable,

@@ -24,6 +24,7 @@ mod verdict;
 
 use std::sync::Arc;
 
+use callout_common::clusters::Clusters;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use cache::Cache;
@@ -42,6 +43,7 @@ pub struct Authz {
     keys: Keys,
     cache: Option<Cache>,
     flights: Arc<Flights<Answer>>,
+    clusters: Clusters,
 }
 
 impl Filter for Authz {
@@ -49,13 +51,15 @@ impl Filter for Authz {
     type Route = Route;
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
-        let config = Config::read(raw)?;
+        let mut config = Config::read(raw)?;
+        config.service = config.service.through(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,
             keys: Keys::new(config.callout.key.clone(), rand::random()),
             cache: config.callout.cache.map(Cache::new),
             flights: Arc::default(),
+            clusters: setup.clusters().clone(),
             config,
         })
     }

@@ -118,7 +118,7 @@ impl Stream {
         }
         let question = Question {
             message: request::build(self.config(), view),
-            service: self.service().clone(),
+            service: self.service().clone().through(&authz.clusters),
             metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
         };
         if let (Found::Stale(entry), Some(key)) = (found, key) {

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::clusters::Desk;
 use crate::config::{ConfigError, RawConfig};
 use crate::filter::Filter;
 use crate::host::ConfigHost;
@@ -81,16 +82,23 @@ impl RouteConfig {
 pub(crate) trait AnyFilter: Send + Sync {
     /// A new stream.
     fn open(&self) -> Rc<dyn AnyStream>;
+    /// The configuration's streams to Envoy's clusters; none where it is only validated.
+    fn desk(&self) -> Option<&Desk>;
 }
 
 struct Configured<F: Filter> {
     filter: Arc<F>,
     stats: RunnerStats,
+    desk: Option<Desk>,
 }
 
 impl<F: Filter> AnyFilter for Configured<F> {
     fn open(&self) -> Rc<dyn AnyStream> {
         Rc::new(Runner::new(Arc::clone(&self.filter), self.stats))
+    }
+
+    fn desk(&self) -> Option<&Desk> {
+        self.desk.as_ref()
     }
 }
 
@@ -99,13 +107,15 @@ fn configure<F: Filter>(
     bytes: &[u8],
     host: &mut dyn ConfigHost,
 ) -> Result<Arc<dyn AnyFilter>, ConfigError> {
-    let mut setup = Setup::new(host, name);
+    let desk = (!host.validating()).then(|| Desk::new(host.scheduler()));
+    let clusters = desk.as_ref().map(Desk::clusters).unwrap_or_default();
+    let mut setup = Setup::new(host, name, clusters);
     let stats = RunnerStats::define(&mut setup)?;
     let filter = F::configure(RawConfig::new(bytes), &mut setup)?;
     if !setup.validating() {
         runtime::start().map_err(|error| ConfigError::whole(error.to_string()))?;
     }
-    Ok(Arc::new(Configured { filter: Arc::new(filter), stats }))
+    Ok(Arc::new(Configured { filter: Arc::new(filter), stats, desk }))
 }
 
 fn route<F: Filter>(bytes: &[u8]) -> Result<RouteConfig, ConfigError> {

@@ -5,6 +5,7 @@
 //! lent from outliving the next setter.
 
 use crate::attributes::Attribute;
+use crate::clusters::{ClusterError, Opening};
 use crate::decision::Direction;
 use crate::reply::Reply;
 
@@ -132,11 +133,12 @@ pub enum MetricOp {
     Record(u64),
 }
 
-/// Wakes a stream on its worker. Owned by the stream's mailbox alone; deleted when dropped.
+/// Wakes a stream on its worker, or a configuration on the main thread. Owned by its mailbox alone;
+/// deleted when dropped.
 ///
-/// Committing after the stream ended does nothing.
+/// Committing after its end does nothing.
 pub trait Scheduler: Send {
-    /// Asks Envoy to fire `event` on the stream's worker.
+    /// Asks Envoy to fire `event`.
     fn commit(&self, event: u64);
 }
 
@@ -146,6 +148,19 @@ pub trait ConfigHost {
     fn define_metric(&mut self, kind: MetricKind, name: &str, labels: &[&str]) -> Option<MetricId>;
     /// Whether Envoy only validates the configuration: start no thread, open no socket.
     fn validating(&self) -> bool;
+    /// A scheduler for this configuration, which fires on the main thread.
+    fn scheduler(&mut self) -> Box<dyn Scheduler>;
+}
+
+/// HTTP streams to Envoy's clusters, on the main thread. Each call may re-enter the configuration's
+/// hooks for streams.
+pub(crate) trait ClusterHost {
+    /// Opens a stream; its number.
+    fn open_stream(&mut self, opening: &Opening) -> Result<u64, ClusterError>;
+    /// Sends a piece of a request. Nothing happens when the stream is gone.
+    fn send_data(&mut self, stream: u64, bytes: &[u8], end: bool);
+    /// Ends a stream. Nothing happens when it is gone.
+    fn reset_stream(&mut self, stream: u64);
 }
 
 /// What a stream may ask of Envoy, on its worker and inside a hook.

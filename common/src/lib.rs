@@ -14,6 +14,7 @@ pub mod abi;
 pub mod attributes;
 pub mod breaker;
 pub mod calls;
+pub mod clusters;
 pub mod config;
 pub mod cx;
 pub mod decision;

@@ -1,5 +1,6 @@
 //! Statistics: defined while a filter is configured, changed by its streams.
 
+use crate::clusters::Clusters;
 use crate::config::ConfigError;
 use crate::host::{ConfigHost, Host, MetricId, MetricKind, MetricOp};
 
@@ -7,6 +8,7 @@ use crate::host::{ConfigHost, Host, MetricId, MetricKind, MetricOp};
 pub struct Setup<'a> {
     host: &'a mut dyn ConfigHost,
     prefix: String,
+    clusters: Clusters,
 }
 
 impl std::fmt::Debug for Setup<'_> {
@@ -17,8 +19,14 @@ impl std::fmt::Debug for Setup<'_> {
 
 impl<'a> Setup<'a> {
     /// A set-up for the filter called `filter`.
-    pub fn new(host: &'a mut dyn ConfigHost, filter: &str) -> Self {
-        Self { host, prefix: format!("{filter}.") }
+    pub fn new(host: &'a mut dyn ConfigHost, filter: &str, clusters: Clusters) -> Self {
+        Self { host, prefix: format!("{filter}."), clusters }
+    }
+
+    /// The way to Envoy's clusters for the work of this configuration.
+    #[must_use]
+    pub const fn clusters(&self) -> &Clusters {
+        &self.clusters
     }
 
     /// Puts the filter's `stat_prefix` between the filter's name and the metric's own.

@@ -187,7 +187,7 @@ impl Stream {
         if let Some(overrides) = overrides {
             overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
         }
-        let client = service.client.clone();
+        let client = service.client.clone().through(&self.filter.clusters);
         let (session, work) = Session::new(client, metadata, self.config().linger, cx.outbox());
         cx.spawn_detached(work);
         cx.count(self.filter.stats.streams_started);

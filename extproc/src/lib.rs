@@ -14,6 +14,7 @@ mod stream;
 
 use std::sync::Arc;
 
+use callout_common::clusters::Clusters;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use config::{Config, Route};
@@ -25,6 +26,7 @@ use stream::Stream;
 pub struct ExtProc {
     config: Config,
     stats: Stats,
+    clusters: Clusters,
 }
 
 impl Filter for ExtProc {
@@ -32,9 +34,11 @@ impl Filter for ExtProc {
     type Route = Route;
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
-        let config = Config::read(raw)?;
+        let mut config = Config::read(raw)?;
+        config.service = config.service.through(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
-        Ok(Self { config, stats: Stats::define(setup)? })
+        let clusters = setup.clusters().clone();
+        Ok(Self { config, stats: Stats::define(setup)?, clusters })
     }
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {

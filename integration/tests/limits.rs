@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use callout_integration::envoy::merge;
 use callout_integration::peers::limitador;
 use callout_integration::prelude::*;
 use callout_integration::services::message;
@@ -359,7 +360,7 @@ async fn a_limit_that_has_nothing_to_say_is_counted_and_denies_where_asked_for()
 async fn the_limits_of_a_route_table_are_asked_about_as_before_once_carried_over() {
     let limit = |value: &str| json!({"actions": [{"generic_key": {"descriptor_value": value}}]});
     let route = |path: &str, fields: Value| {
-        let action = callout_integration::envoy::merge(json!({"cluster": "upstream"}), fields);
+        let action = merge(json!({"cluster": "upstream"}), fields);
         json!({"match": {"prefix": path}, "route": action})
     };
     let mut staged = limit("other stage");
@@ -374,10 +375,7 @@ async fn the_limits_of_a_route_table_are_asked_about_as_before_once_carried_over
     }]});
     let upstream = Upstream::start(Answer::default()).await.unwrap();
     let services = Services::start(Script::default()).await.unwrap();
-    let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
-    let fields = json!({
-        "rate_limits": null, "rate_limit_service": {"grpc_service": cluster},
-    });
+    let fields = merge(Kind::RateLimit.by_cluster(), json!({"rate_limits": null}));
     let builtin = Kind::RateLimit.builtin(fields, services.port());
     let mut before = Bootstrap::new(upstream.port(), vec![builtin]);
     before.service = Some(services.port());
@@ -388,6 +386,7 @@ async fn the_limits_of_a_route_table_are_asked_about_as_before_once_carried_over
     let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
     let manager = migrated.config.pointer(manager).unwrap();
     let mut after = Bootstrap::new(upstream.port(), Vec::new());
+    after.service = Some(services.port());
     after.hcm = json!({
         "route_config": manager["route_config"], "http_filters": manager["http_filters"],
     });

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use callout_integration::envoy::{Options, example};
+use callout_integration::envoy::{Options, example, merge};
 use callout_integration::prelude::*;
 use callout_integration::services::message;
 use callout_integration::{modules, tools};
@@ -70,8 +70,11 @@ async fn the_basic_scenarios_show_no_error_that_names_our_code() {
             "processing_mode": {"request_body_mode": "BUFFERED", "response_body_mode": "BUFFERED"},
         }),
     };
-    let filters = Kind::ALL.map(|kind| kind.module(slow(kind), services.port())).to_vec();
-    let bootstrap = Bootstrap::new(upstream.port(), filters);
+    let mut filters = Kind::ALL.map(|kind| kind.module(slow(kind), services.port())).to_vec();
+    let extproc = merge(slow(Kind::ExtProc), Kind::ExtProc.by_cluster());
+    filters.push(Kind::ExtProc.module(extproc, 0));
+    let mut bootstrap = Bootstrap::new(upstream.port(), filters);
+    bootstrap.service = Some(services.port());
     let (mut envoy, reports) = watched(&bootstrap, None).await;
     let port = envoy.port();
     for path in ["/allowed", "/denied", "/allowed"] {

@@ -43,7 +43,8 @@ impl Filter for RateLimit {
     type Route = Route;
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
-        let config = Config::read(raw)?;
+        let mut config = Config::read(raw)?;
+        config.service = config.service.through(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
         let accounts = config.callout.max_accounts;
         Ok(Self {

@@ -114,6 +114,7 @@ impl Question {
                 Err(
                     CallError::Timeout
                     | CallError::Connect(_)
+                    | CallError::Unreachable(_)
                     | CallError::NotSent
                     | CallError::Reset(_),
                 ) => breaker.failed(Instant::now()),

@@ -4,8 +4,9 @@ use core::ffi::c_void;
 
 use super::bindings::types as abi;
 use super::buffer::lend;
+use super::scheduler::ConfigScheduler;
 use super::table::table;
-use crate::host::{ConfigHost, MetricId, MetricKind};
+use crate::host::{ConfigHost, MetricId, MetricKind, Scheduler};
 
 /// Envoy's side of a configuration that is being made.
 pub(super) struct AbiConfigHost(*mut c_void);
@@ -46,5 +47,9 @@ impl ConfigHost for AbiConfigHost {
         table().is_some_and(|t| unsafe {
             t.required.envoy_dynamic_module_callback_is_validation_mode()
         })
+    }
+
+    fn scheduler(&mut self) -> Box<dyn Scheduler> {
+        Box::new(ConfigScheduler::new(self.0))
     }
 }

@@ -15,12 +15,12 @@ use crate::decision::Direction::{self, Request, Response};
 use crate::export::{AnyFilter, RouteConfig, configure_named, route_named};
 use crate::stream::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 
-type Config = Arc<dyn AnyFilter>;
+pub(super) type Config = Arc<dyn AnyFilter>;
 type Stream = Rc<dyn AnyStream>;
 
 /// Runs a hook; a panic in it becomes `fallback`. The filter's own panics are caught further in,
 /// where they can be answered: what arrives here is a fault of this crate.
-fn guard<T>(fallback: T, hook: impl FnOnce() -> T) -> T {
+pub(super) fn guard<T>(fallback: T, hook: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(hook)) {
         Ok(value) => value,
         Err(payload) => {
@@ -87,7 +87,10 @@ fn refuse(name: &[u8], what: &str, error: &ConfigError) -> *const c_void {
 extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const c_void) {
     guard((), || {
         // SAFETY: made by `config_new`, and Envoy destroys it once, after its last stream.
-        drop(unsafe { Box::from_raw(config.cast_mut().cast::<Config>()) });
+        let config = unsafe { Box::from_raw(config.cast_mut().cast::<Config>()) };
+        if let Some(desk) = config.desk() {
+            desk.close();
+        }
     });
 }
 
@@ -222,8 +225,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_stream_complete(
     with_stream(f, m, (), |stream, host| stream.complete(host));
 }
 
-// The rest is mandatory for Envoy and unused here: the suite makes no call through Envoy's own
-// HTTP client, and no terminal filter.
+// The rest is mandatory for Envoy and unused here: the suite's streams to clusters belong to
+// configurations, not to requests, and it has no terminal filter.
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_http_callout_done(

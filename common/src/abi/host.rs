@@ -9,10 +9,9 @@ use super::bindings::types::{
     envoy_dynamic_module_type_envoy_buffer as EnvoyBuffer,
     envoy_dynamic_module_type_envoy_http_header as EnvoyHeader,
     envoy_dynamic_module_type_http_filter_stream_reset_reason_LocalReset as LOCAL_RESET,
-    envoy_dynamic_module_type_module_http_header as ModuleHeader,
 };
-use super::buffer::{borrow, borrow_parts, empty, lend, nothing};
-use super::scheduler::AbiScheduler;
+use super::buffer::{borrow, borrow_header, empty, lend, lend_header, nothing};
+use super::scheduler::StreamScheduler;
 use super::table::table;
 use crate::attributes::Attribute;
 use crate::decision::Direction;
@@ -149,12 +148,8 @@ impl Host for AbiHost {
         }
         lines
             .iter()
-            .map(|line| Header {
-                // SAFETY: Envoy's bytes stay until the next setter, which needs `&mut self`.
-                name: unsafe { borrow_parts(line.key_ptr, line.key_length) },
-                // SAFETY: as above.
-                value: unsafe { borrow_parts(line.value_ptr, line.value_length) },
-            })
+            // SAFETY: Envoy's bytes stay until the next setter, which needs `&mut self`.
+            .map(|line| unsafe { borrow_header(line) })
             .collect()
     }
 
@@ -546,22 +541,16 @@ impl Host for AbiHost {
     }
 
     fn scheduler(&mut self) -> Box<dyn Scheduler> {
-        Box::new(AbiScheduler::new(self.0))
+        Box::new(StreamScheduler::new(self.0))
     }
 
     fn send_reply(&mut self, reply: &Reply) {
         let Some(required) = required() else { return };
         let grpc_status = self.is_grpc().then(|| reply.grpc_code().to_string());
-        let line = |name: &str, value: &[u8]| ModuleHeader {
-            key_ptr: name.as_ptr().cast(),
-            key_length: name.len(),
-            value_ptr: value.as_ptr().cast(),
-            value_length: value.len(),
-        };
-        let mut lines: Vec<ModuleHeader> =
-            reply.headers().iter().map(|(name, value)| line(name, value)).collect();
+        let mut lines: Vec<_> =
+            reply.headers().iter().map(|(name, value)| lend_header(name, value)).collect();
         if let Some(status) = &grpc_status {
-            lines.push(line("grpc-status", status.as_bytes()));
+            lines.push(lend_header("grpc-status", status.as_bytes()));
         }
         // SAFETY: see `AbiHost`; lines, body and details outlive the call. Nothing of the stream is
         // touched afterwards.

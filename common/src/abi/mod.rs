@@ -6,6 +6,8 @@
 
 mod bindings;
 mod buffer;
+mod cluster_hooks;
+mod cluster_host;
 mod config_host;
 mod hooks;
 mod host;

@@ -15,11 +15,13 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
 
-use super::connection::{Entered, Wire};
+use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::error::CallError;
 use super::retry::RetryPolicy;
 use super::target::Target;
+use super::wire::{Line, Way, Wire, WireError};
+use crate::clusters::Clusters;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -31,15 +33,21 @@ const RESENDS: u32 = 2;
 /// Calls one service. Cheap to clone; connects at the first call.
 #[derive(Clone)]
 pub struct Client {
-    endpoint: Arc<Endpoint>,
+    way: Way,
     origin: http::Uri,
+    max_answer: usize,
     in_flight: Arc<Semaphore>,
     retry: Option<Arc<RetryPolicy>>,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("target", self.endpoint.target()).finish_non_exhaustive()
+        match &self.way {
+            Way::Dialled(endpoint) => {
+                f.debug_struct("Client").field("target", endpoint.target()).finish_non_exhaustive()
+            }
+            Way::Cluster(cluster) => f.debug_tuple("Client").field(cluster).finish(),
+        }
     }
 }
 
@@ -53,8 +61,35 @@ impl Client {
             .path_and_query("/")
             .build()
             .ok()?;
+        Some(Self::on(Way::Dialled(Endpoint::shared(target)), origin, MAX_ANSWER))
+    }
+
+    /// A client of Envoy's cluster `name`, with `authority` as the `:authority` of calls, and with
+    /// answers of up to `max_answer` bytes.
+    pub(super) fn of_cluster(name: &str, authority: &str, max_answer: Option<usize>) -> Self {
+        let cluster = Cluster {
+            name: name.into(),
+            authority: authority.into(),
+            clusters: Clusters::default(),
+        };
+        // What the cluster's transport is not told: it has its own authority.
+        let origin = http::Uri::from_static("http://cluster/");
+        Self::on(Way::Cluster(cluster), origin, max_answer.unwrap_or(MAX_ANSWER))
+    }
+
+    fn on(way: Way, origin: http::Uri, max_answer: usize) -> Self {
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        Some(Self { endpoint: Endpoint::shared(target), origin, in_flight, retry: None })
+        Self { way, origin, max_answer, in_flight, retry: None }
+    }
+
+    /// The client, with its calls going through `clusters` where Envoy carries them. A filter's own
+    /// needs it once, a route's at its use.
+    #[must_use]
+    pub fn through(mut self, clusters: &Clusters) -> Self {
+        if let Way::Cluster(cluster) = &mut self.way {
+            cluster.clusters = clusters.clone();
+        }
+        self
     }
 
     /// With unary calls made again as `policy` says.
@@ -109,15 +144,16 @@ impl Client {
         metadata: &MetadataMap,
         deadline: Option<Instant>,
     ) -> Result<Bytes, CallError> {
-        let entered = within(deadline, self.endpoint.connection()).await??;
+        let line = within(deadline, self.way.line()).await??;
         let mut request = Request::new(bytes);
         *request.metadata_mut() = metadata.clone();
-        if let Some(deadline) = deadline {
-            request.set_timeout(
-                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            );
+        let left = deadline.map(|deadline| {
+            deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+        });
+        if let Some(left) = left {
+            request.set_timeout(left);
         }
-        let mut grpc = self.grpc(&entered);
+        let mut grpc = self.grpc(&line, left);
         let call = async {
             grpc.ready().await.map_err(|error| not_sent(&error))?;
             let answer = grpc.unary(request, PathAndQuery::from_static(path), Raw).await;
@@ -126,10 +162,10 @@ impl Client {
                 .map_err(|status| CallError::from_status(&status))
         };
         let answer = match within(deadline, call).await {
-            Ok(Err(error)) => Ok(Err(error.at(Instant::now(), deadline))),
+            Ok(Err(error)) => Ok(Err(line.tell_apart(error).at(Instant::now(), deadline))),
             answer => answer,
         };
-        entered.connection().heard(answer.is_ok());
+        line.heard(answer.is_ok());
         answer?
     }
 
@@ -146,17 +182,17 @@ impl Client {
         requests: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<Answers, CallError> {
         let permit = self.permit()?;
-        let entered = self.endpoint.connection().await?;
+        let line = self.way.line().await?;
         let mut request = Request::new(requests);
         *request.metadata_mut() = metadata.clone();
-        let mut grpc = self.grpc(&entered);
+        let mut grpc = self.grpc(&line, None);
         grpc.ready().await.map_err(|error| not_sent(&error))?;
         let answers = grpc
             .streaming(request, PathAndQuery::from_static(path), Raw)
             .await
-            .map_err(|status| CallError::from_status(&status))?
+            .map_err(|status| line.tell_apart(CallError::from_status(&status)))?
             .into_inner();
-        Ok(Answers { answers, _entered: entered, _permit: permit })
+        Ok(Answers { answers, line, _permit: permit })
     }
 
     fn calls_in_flight(&self) -> usize {
@@ -167,15 +203,16 @@ impl Client {
         Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| CallError::Overload)
     }
 
-    fn grpc(&self, entered: &Entered) -> Grpc<Wire> {
-        Grpc::with_origin(entered.wire(), self.origin.clone()).max_decoding_message_size(MAX_ANSWER)
+    fn grpc(&self, line: &Line, timeout: Option<Duration>) -> Grpc<Wire> {
+        Grpc::with_origin(line.wire(timeout), self.origin.clone())
+            .max_decoding_message_size(self.max_answer)
     }
 }
 
 /// The answers of a bidirectional call. Dropping it cancels the call.
 pub struct Answers {
     answers: Streaming<Bytes>,
-    _entered: Entered,
+    line: Line,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -196,12 +233,12 @@ impl Answers {
             Ok(Some(bytes)) => {
                 R::decode(bytes).map(Some).map_err(|error| CallError::Decode(error.to_string()))
             }
-            Err(status) => Err(CallError::from_status(&status)),
+            Err(status) => Err(self.line.tell_apart(CallError::from_status(&status))),
         }
     }
 }
 
-fn not_sent(error: &hyper::Error) -> CallError {
+fn not_sent(error: &WireError) -> CallError {
     tracing::debug!(%error, "a connection closed before a call was sent");
     CallError::NotSent
 }

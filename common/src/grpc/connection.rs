@@ -1,13 +1,9 @@
 //! One HTTP/2 connection to a service.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -111,31 +107,13 @@ impl Entered {
         &self.0
     }
 
-    /// The transport that tonic's client drives.
-    pub(super) fn wire(&self) -> Wire {
-        Wire(self.0.sender.clone())
+    pub(super) fn sender(&self) -> SendRequest<Body> {
+        self.0.sender.clone()
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         self.0.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A connection as a tower service.
-pub(super) struct Wire(SendRequest<Body>);
-
-impl tower_service::Service<http::Request<Body>> for Wire {
-    type Response = http::Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
     }
 }

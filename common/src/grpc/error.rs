@@ -5,12 +5,17 @@ use std::time::Instant;
 
 use tonic::{Code, Status};
 
+use crate::clusters::ClusterError;
+
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// No connection could be made, or none may be tried so soon after the last failure.
     #[error("no connection: {0}")]
     Connect(String),
+    /// Envoy, which carries the call, could not reach the service, or lost it before the answer.
+    #[error("{0}")]
+    Unreachable(String),
     /// The request never reached the service (its connection closed, or it refused the stream).
     #[error("the request was not sent")]
     NotSent,
@@ -48,6 +53,7 @@ impl CallError {
     pub const fn cause(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
+            Self::Unreachable(_) => "unreachable",
             Self::NotSent => "not_sent",
             Self::Timeout => "timeout",
             Self::Reset(_) => "reset",
@@ -56,6 +62,20 @@ impl CallError {
             Self::Status { .. } => "status",
             Self::BreakerOpen => "breaker",
             Self::Overload => "overload",
+        }
+    }
+
+    /// The error, of a call that Envoy carries. Where Envoy has no answer it writes one, with words
+    /// of its own.
+    pub(super) fn of_cluster(self) -> Self {
+        const WORDS: [&str; 2] = ["upstream connect error", "no healthy upstream"];
+        match self {
+            Self::Status { code: 14, message }
+                if WORDS.iter().any(|words| message.starts_with(words)) =>
+            {
+                Self::Unreachable(message)
+            }
+            other => other,
         }
     }
 
@@ -74,6 +94,15 @@ impl CallError {
                 && error.is_canceled()
             {
                 return Self::NotSent;
+            }
+            if let Some(error) = error.downcast_ref::<ClusterError>() {
+                return match error {
+                    ClusterError::NoCluster | ClusterError::NotOpened => {
+                        Self::Connect(error.to_string())
+                    }
+                    ClusterError::Reset => Self::Reset(error.to_string()),
+                    ClusterError::TooLarge => Self::TooLarge,
+                };
             }
             if let Some(error) = error.downcast_ref::<h2::Error>() {
                 return if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
@@ -135,6 +164,15 @@ mod tests {
         let error = CallError::from_status(&Status::permission_denied("no"));
         assert_eq!(error, CallError::Status { code: 7, message: "no".to_owned() });
         assert_eq!(error.cause(), "status");
+    }
+
+    #[test]
+    fn what_envoy_says_for_a_service_it_can_not_reach_is_told_apart() {
+        let status = |message: &str| CallError::Status { code: 14, message: message.to_owned() };
+        let unreachable = status("upstream connect error or disconnect/reset before headers");
+        assert_eq!(unreachable.of_cluster().cause(), "unreachable");
+        assert_eq!(status("no healthy upstream").of_cluster().cause(), "unreachable");
+        assert_eq!(status("later").of_cluster(), status("later"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Calls to gRPC services that the module dials by itself: unary and bidirectional.
+//! Calls to gRPC services, unary and bidirectional: over connections that the module dials by itself
+//! (`google_grpc`), or through Envoy's clusters (`envoy_grpc`).
 //!
 //! A [`Client`] is made without any I/O and connects at its first call. Clients of one target share
 //! their connections, also across reloads of the configuration.
 
 mod call;
+mod cluster;
 mod connection;
 mod endpoint;
 mod error;
@@ -11,6 +13,7 @@ mod metadata;
 mod retry;
 mod service;
 mod target;
+mod wire;
 
 pub use call::{Answers, Client};
 pub use error::{CallError, Failure};

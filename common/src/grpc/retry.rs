@@ -113,6 +113,7 @@ impl RetryPolicy {
         let covered = match error {
             CallError::Status { code, .. } => self.codes.contains(code),
             CallError::Connect(_) => self.connect,
+            CallError::Unreachable(_) => self.connect || self.codes.contains(&14),
             CallError::NotSent => self.refused,
             CallError::Reset(_) => self.reset,
             CallError::Timeout

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use callout_protos::envoy::config::core::v3::GrpcService;
 use callout_protos::envoy::config::core::v3::grpc_service::google_grpc::channel_credentials::CredentialSpecifier;
-use callout_protos::envoy::config::core::v3::grpc_service::{GoogleGrpc, TargetSpecifier};
+use callout_protos::envoy::config::core::v3::grpc_service::{
+    EnvoyGrpc, GoogleGrpc, TargetSpecifier,
+};
 
 use super::call::Client;
 use super::metadata::MetadataTemplate;
 use super::retry::RetryPolicy;
 use super::target::Target;
+use crate::clusters::Clusters;
 use crate::config::{ConfigError, duration, refuse_if};
+use crate::headers::valid_value;
 
 /// A configured service.
 #[derive(Debug, Clone)]
@@ -35,27 +39,62 @@ impl Service {
             .map(RetryPolicy::configure)
             .transpose()
             .map_err(|error| error.under("retry_policy"))?;
-        let google = match target_specifier {
-            Some(TargetSpecifier::GoogleGrpc(google)) => google,
-            Some(TargetSpecifier::EnvoyGrpc(_)) => {
-                return Err(ConfigError::field(
-                    "envoy_grpc",
-                    "is not supported: the module dials the service itself, name it in google_grpc.target_uri",
-                ));
+        let client = match target_specifier {
+            Some(TargetSpecifier::GoogleGrpc(google)) => {
+                dialled(google).map_err(|error| error.under("google_grpc"))?
             }
-            None => return Err(ConfigError::field("google_grpc", "is required")),
+            Some(TargetSpecifier::EnvoyGrpc(envoy)) => {
+                of_cluster(envoy).map_err(|error| error.under("envoy_grpc"))?
+            }
+            None => {
+                return Err(ConfigError::field("envoy_grpc", "is required, or google_grpc"));
+            }
         };
         Ok(Self {
-            client: client(google)
-                .map_err(|error| error.under("google_grpc"))?
-                .with_retries(retries),
+            client: client.with_retries(retries),
             timeout: timeout.as_ref().map(|value| duration(value, "timeout")).transpose()?,
             metadata: MetadataTemplate::parse(initial_metadata)?,
         })
     }
+
+    /// The service with [`Client::through`].
+    #[must_use]
+    pub fn through(mut self, clusters: &Clusters) -> Self {
+        self.client = self.client.through(clusters);
+        self
+    }
 }
 
-fn client(config: &GoogleGrpc) -> Result<Client, ConfigError> {
+fn of_cluster(config: &EnvoyGrpc) -> Result<Client, ConfigError> {
+    let EnvoyGrpc {
+        cluster_name,
+        authority,
+        retry_policy,
+        max_receive_message_length,
+        skip_envoy_headers,
+    } = config;
+    refuse_if(cluster_name.is_empty(), "cluster_name", "is required")?;
+    let authority = if authority.is_empty() { cluster_name } else { authority };
+    refuse_if(!valid_value(authority.as_bytes()), "authority", "is no header value")?;
+    refuse_if(
+        retry_policy.is_some(),
+        "retry_policy",
+        "is for Envoy's own configuration streams: use the service's retry_policy",
+    )?;
+    refuse_if(
+        *skip_envoy_headers,
+        "skip_envoy_headers",
+        "Envoy adds x-envoy-internal and x-forwarded-for to a module's streams",
+    )?;
+    let max_answer = max_receive_message_length
+        .as_ref()
+        .map(|max| max.value)
+        .filter(|max| *max > 0)
+        .map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+    Ok(Client::of_cluster(cluster_name, authority, max_answer))
+}
+
+fn dialled(config: &GoogleGrpc) -> Result<Client, ConfigError> {
     let GoogleGrpc {
         target_uri,
         channel_credentials,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::FakeHost;
+use crate::clusters::Clusters;
 use crate::config::{ConfigError, RawConfig};
 use crate::decision::Direction;
 use crate::export::RouteConfig;
@@ -69,7 +70,7 @@ impl<F: Filter> Bench<F> {
     /// What the filter refuses.
     pub fn new(name: &str, config: &str) -> Result<Self, ConfigError> {
         let mut host = FakeHost::default();
-        let mut setup = Setup::new(&mut host.metrics, name);
+        let mut setup = Setup::new(&mut host.metrics, name, Clusters::default());
         let stats = RunnerStats::define(&mut setup)?;
         let filter = F::configure(RawConfig::new(config.as_bytes()), &mut setup)?;
         let runtime = Builder::new_current_thread()

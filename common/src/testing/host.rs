@@ -67,6 +67,10 @@ impl ConfigHost for Metrics {
         // Nothing that is to be started: the bench brings its own runtime.
         true
     }
+
+    fn scheduler(&mut self) -> Box<dyn Scheduler> {
+        Box::new(Committed::default())
+    }
 }
 
 /// The commits that Envoy has not fired yet.

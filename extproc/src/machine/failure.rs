@@ -74,6 +74,7 @@ fn details(failure: &Failure) -> String {
     let (code, message) = match failure {
         Failure::Call(CallError::Status { code, message }) => (*code, message.clone()),
         Failure::Call(CallError::Connect(_)) => (13, String::new()),
+        Failure::Call(CallError::Unreachable(message)) => (14, message.clone()),
         Failure::Call(CallError::Timeout) => (4, failure.to_string()),
         Failure::Call(CallError::TooLarge | CallError::Overload) => (8, failure.to_string()),
         Failure::Call(CallError::NotSent | CallError::Reset(_) | CallError::BreakerOpen) => {

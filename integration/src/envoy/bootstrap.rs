@@ -89,6 +89,16 @@ impl Kind {
         merge(least, fields)
     }
 
+    /// Fields by which Envoy itself carries the calls, to the cluster of [`Bootstrap::service`].
+    #[must_use]
+    pub fn by_cluster(self) -> Value {
+        let service = json!({"grpc_service": {"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null}});
+        match self {
+            Self::Authz | Self::ExtProc => service,
+            Self::RateLimit => json!({"rate_limit_service": service}),
+        }
+    }
+
     /// Fields under which the filter waits half a minute for its service.
     #[must_use]
     pub fn patient(self) -> Value {

@@ -2,7 +2,6 @@
 //! limits of the route table, which a module can't see, become per-route configurations.
 
 mod routes;
-mod service;
 
 use serde_json::{Value, json};
 
@@ -35,9 +34,8 @@ impl Remarks {
 /// Carries `config` over: a whole bootstrap, a listener, or a connection manager.
 #[must_use]
 pub fn migrate(mut config: Value) -> Migrated {
-    let clusters = config.pointer("/static_resources/clusters").cloned().unwrap_or_default();
     let mut remarks = Remarks::default();
-    managers(&mut config, &mut |manager| carry_over(manager, &clusters, &mut remarks));
+    managers(&mut config, &mut |manager| carry_over(manager, &mut remarks));
     Migrated { config, remarks: remarks.0 }
 }
 
@@ -53,7 +51,7 @@ fn managers(value: &mut Value, found: &mut impl FnMut(&mut Value)) {
     }
 }
 
-fn carry_over(manager: &mut Value, clusters: &Value, remarks: &mut Remarks) {
+fn carry_over(manager: &mut Value, remarks: &mut Remarks) {
     let mut filters = manager.get_mut("http_filters").map(Value::take).unwrap_or_default();
     let place = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("manager").to_owned();
     let mut stages = Vec::new();
@@ -63,8 +61,6 @@ fn carry_over(manager: &mut Value, clusters: &Value, remarks: &mut Remarks) {
         else {
             continue;
         };
-        let place = format!("{place}: {name}");
-        service::carry_over(config, clusters, &place, remarks);
         let stage = config.get("stage").and_then(Value::as_u64).unwrap_or_default();
         let own = config.get("rate_limits").is_some_and(|limits| !is_empty(limits));
         stages.push(routes::Filter { name, stage, own_limits: own });

@@ -49,6 +49,15 @@ void* CALLBACK(http_filter_scheduler_new)(void* filter);
 void CALLBACK(http_filter_scheduler_commit)(void* scheduler, uint64_t event_id);
 void CALLBACK(http_filter_scheduler_delete)(void* scheduler);
 
+void* CALLBACK(http_filter_config_scheduler_new)(void* config);
+void CALLBACK(http_filter_config_scheduler_commit)(void* scheduler, uint64_t event_id);
+void CALLBACK(http_filter_config_scheduler_delete)(void* scheduler);
+
+// Streams to clusters.
+envoy_dynamic_module_type_http_callout_init_result CALLBACK(http_filter_config_start_http_stream)(void* config, uint64_t* stream_id, MBUF cluster, envoy_dynamic_module_type_module_http_header* headers, size_t header_count, MBUF body, bool end_of_stream, uint64_t timeout_milliseconds);
+bool CALLBACK(http_filter_config_stream_send_data)(void* config, uint64_t stream_id, MBUF data, bool end_of_stream);
+void CALLBACK(http_filter_config_reset_http_stream)(void* config, uint64_t stream_id);
+
 // Attributes and route.
 bool CALLBACK(http_filter_get_attribute_string)(void* filter, envoy_dynamic_module_type_attribute_id id, BUF* value);
 bool CALLBACK(http_filter_get_attribute_int)(void* filter, envoy_dynamic_module_type_attribute_id id, uint64_t* value);

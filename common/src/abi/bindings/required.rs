@@ -157,6 +157,36 @@ pub struct Required {
     pub envoy_dynamic_module_callback_http_filter_scheduler_delete: unsafe extern "C" fn(
         scheduler: *mut ::std::os::raw::c_void,
     ),
+    pub envoy_dynamic_module_callback_http_filter_config_scheduler_new: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+    ) -> *mut ::std::os::raw::c_void,
+    pub envoy_dynamic_module_callback_http_filter_config_scheduler_commit: unsafe extern "C" fn(
+        scheduler: *mut ::std::os::raw::c_void,
+        event_id: u64,
+    ),
+    pub envoy_dynamic_module_callback_http_filter_config_scheduler_delete: unsafe extern "C" fn(
+        scheduler: *mut ::std::os::raw::c_void,
+    ),
+    pub envoy_dynamic_module_callback_http_filter_config_start_http_stream: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+        stream_id: *mut u64,
+        cluster: envoy_dynamic_module_type_module_buffer,
+        headers: *mut envoy_dynamic_module_type_module_http_header,
+        header_count: usize,
+        body: envoy_dynamic_module_type_module_buffer,
+        end_of_stream: bool,
+        timeout_milliseconds: u64,
+    ) -> envoy_dynamic_module_type_http_callout_init_result,
+    pub envoy_dynamic_module_callback_http_filter_config_stream_send_data: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+        stream_id: u64,
+        data: envoy_dynamic_module_type_module_buffer,
+        end_of_stream: bool,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_filter_config_reset_http_stream: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+        stream_id: u64,
+    ),
     pub envoy_dynamic_module_callback_http_filter_get_attribute_string: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
         id: envoy_dynamic_module_type_attribute_id,
@@ -419,6 +449,46 @@ impl Required {
                 .get(b"envoy_dynamic_module_callback_http_filter_scheduler_delete\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_config_scheduler_new = unsafe {
+            __library
+                .get(b"envoy_dynamic_module_callback_http_filter_config_scheduler_new\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_config_scheduler_commit = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_http_filter_config_scheduler_commit\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_config_scheduler_delete = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_http_filter_config_scheduler_delete\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_config_start_http_stream = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_http_filter_config_start_http_stream\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_config_stream_send_data = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_http_filter_config_stream_send_data\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_config_reset_http_stream = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_http_filter_config_reset_http_stream\0",
+                )
+        }
+            .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_filter_get_attribute_string = unsafe {
             __library
                 .get(b"envoy_dynamic_module_callback_http_filter_get_attribute_string\0")
@@ -538,6 +608,12 @@ impl Required {
             envoy_dynamic_module_callback_http_filter_scheduler_new,
             envoy_dynamic_module_callback_http_filter_scheduler_commit,
             envoy_dynamic_module_callback_http_filter_scheduler_delete,
+            envoy_dynamic_module_callback_http_filter_config_scheduler_new,
+            envoy_dynamic_module_callback_http_filter_config_scheduler_commit,
+            envoy_dynamic_module_callback_http_filter_config_scheduler_delete,
+            envoy_dynamic_module_callback_http_filter_config_start_http_stream,
+            envoy_dynamic_module_callback_http_filter_config_stream_send_data,
+            envoy_dynamic_module_callback_http_filter_config_reset_http_stream,
             envoy_dynamic_module_callback_http_filter_get_attribute_string,
             envoy_dynamic_module_callback_http_filter_get_attribute_int,
             envoy_dynamic_module_callback_http_filter_get_attribute_bool,
@@ -941,6 +1017,93 @@ impl Required {
     ) {
         unsafe {
             (self.envoy_dynamic_module_callback_http_filter_scheduler_delete)(scheduler)
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_config_scheduler_new(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+    ) -> *mut ::std::os::raw::c_void {
+        unsafe {
+            (self.envoy_dynamic_module_callback_http_filter_config_scheduler_new)(config)
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_config_scheduler_commit(
+        &self,
+        scheduler: *mut ::std::os::raw::c_void,
+        event_id: u64,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_filter_config_scheduler_commit)(
+                scheduler,
+                event_id,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_config_scheduler_delete(
+        &self,
+        scheduler: *mut ::std::os::raw::c_void,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_filter_config_scheduler_delete)(
+                scheduler,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_config_start_http_stream(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+        stream_id: *mut u64,
+        cluster: envoy_dynamic_module_type_module_buffer,
+        headers: *mut envoy_dynamic_module_type_module_http_header,
+        header_count: usize,
+        body: envoy_dynamic_module_type_module_buffer,
+        end_of_stream: bool,
+        timeout_milliseconds: u64,
+    ) -> envoy_dynamic_module_type_http_callout_init_result {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_filter_config_start_http_stream)(
+                config,
+                stream_id,
+                cluster,
+                headers,
+                header_count,
+                body,
+                end_of_stream,
+                timeout_milliseconds,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_config_stream_send_data(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+        stream_id: u64,
+        data: envoy_dynamic_module_type_module_buffer,
+        end_of_stream: bool,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_filter_config_stream_send_data)(
+                config,
+                stream_id,
+                data,
+                end_of_stream,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_config_reset_http_stream(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+        stream_id: u64,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_filter_config_reset_http_stream)(
+                config,
+                stream_id,
+            )
         }
     }
     pub unsafe fn envoy_dynamic_module_callback_http_filter_get_attribute_string(

@@ -66,6 +66,14 @@ typedef enum {
 } envoy_dynamic_module_type_metadata_source;
 
 typedef enum {
+  envoy_dynamic_module_type_http_callout_init_result_Success,
+  envoy_dynamic_module_type_http_callout_init_result_MissingRequiredHeaders,
+  envoy_dynamic_module_type_http_callout_init_result_ClusterNotFound,
+  envoy_dynamic_module_type_http_callout_init_result_DuplicateCalloutId,
+  envoy_dynamic_module_type_http_callout_init_result_CannotCreateRequest,
+} envoy_dynamic_module_type_http_callout_init_result;
+
+typedef enum {
   envoy_dynamic_module_type_http_filter_stream_reset_reason_LocalReset,
   envoy_dynamic_module_type_http_filter_stream_reset_reason_LocalRefusedStreamReset,
 } envoy_dynamic_module_type_http_filter_stream_reset_reason;

@@ -112,6 +112,9 @@ impl Lanes {
             let ours = format!("callout {}", kind.name());
             let filter = kind.module(json!({}), self.service);
             self.add(&ours, Some(&builtin), load, vec![filter]).await?;
+            let by_cluster = format!("{ours}, envoy_grpc");
+            let filter = kind.module(kind.by_cluster(), self.service);
+            self.add(&by_cluster, Some(&builtin), load, vec![filter]).await?;
         }
         Ok(())
     }
@@ -173,12 +176,7 @@ impl Lanes {
 
     /// The built-in filter, calling through a cluster of Envoy's.
     fn builtin_with(&self, kind: Kind, fields: Value) -> Value {
-        let cluster = json!({"envoy_grpc": {"cluster_name": "service"}, "google_grpc": null});
-        let cluster = match kind {
-            Kind::RateLimit => json!({"rate_limit_service": {"grpc_service": cluster}}),
-            Kind::Authz | Kind::ExtProc => json!({"grpc_service": cluster}),
-        };
-        kind.builtin(merge(fields, cluster), self.service)
+        kind.builtin(merge(fields, kind.by_cluster()), self.service)
     }
 }
 

@@ -1,0 +1,171 @@
+//! A cluster of Envoy's as a transport for tonic's client (`envoy_grpc`).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::FutureExt;
+use hyper::body::{Body as HttpBody, Frame};
+use tokio::task::AbortHandle;
+use tonic::body::Body;
+
+use crate::clusters::{Call, ClusterError, Clusters, Opening, Part};
+
+/// A cluster to call.
+#[derive(Debug, Clone)]
+pub(super) struct Cluster {
+    pub(super) name: Arc<str>,
+    /// The `:authority` of calls.
+    pub(super) authority: Arc<str>,
+    /// The way there; leads nowhere until [`super::Client::through`] says which.
+    pub(super) clusters: Clusters,
+}
+
+impl Cluster {
+    /// Sends `request`; the answer's head, and its body to come.
+    pub(super) async fn call(
+        self,
+        request: http::Request<Body>,
+        timeout: Option<Duration>,
+    ) -> Result<http::Response<ClusterBody>, ClusterError> {
+        let (parts, mut body) = request.into_parts();
+        // A unary request is there as a whole: one command instead of three.
+        let (first, end) = match next(&mut body).now_or_never() {
+            Some(Some(Ok(first))) => (first, body.is_end_stream() || ended(&mut body)),
+            Some(Some(Err(error))) => return Err(error),
+            Some(None) => (Bytes::new(), true),
+            None => (Bytes::new(), false),
+        };
+        let call = self.clusters.open(Opening {
+            cluster: Arc::clone(&self.name),
+            headers: self.headers(&parts),
+            body: first,
+            end,
+            timeout: timeout.map_or(0, millis),
+        });
+        let sent = Arc::new(AtomicBool::new(end));
+        let pump = (!end).then(|| {
+            let pump = pump(body, self.clusters.clone(), call.number(), Arc::clone(&sent));
+            Pump(tokio::spawn(pump).abort_handle())
+        });
+        let mut body = ClusterBody { call, sent, ended: false, _pump: pump };
+        match body.part().await {
+            Part::Head(status, headers) => {
+                let mut response = http::Response::new(body);
+                *response.status_mut() = status;
+                *response.headers_mut() = headers;
+                Ok(response)
+            }
+            Part::Failed(error) => Err(error),
+            // Envoy hands out headers first.
+            Part::Data(_) | Part::Trailers(_) | Part::End => Err(ClusterError::Reset),
+        }
+    }
+
+    /// The request's headers for Envoy, which adds the scheme that the cluster's transport has.
+    fn headers(&self, request: &http::request::Parts) -> Vec<(String, Vec<u8>)> {
+        let path = request.uri.path().as_bytes();
+        let pseudo = [
+            (":method", request.method.as_str().as_bytes()),
+            (":path", path),
+            (":authority", self.authority.as_bytes()),
+        ];
+        let others = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_vec());
+        pseudo.into_iter().chain(others).map(owned).collect()
+    }
+}
+
+/// Milliseconds, rounded up: our own deadline comes first.
+fn millis(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+}
+
+/// The next piece of a request's body.
+async fn next(body: &mut Body) -> Option<Result<Bytes, ClusterError>> {
+    loop {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
+        match frame.map(Frame::into_data) {
+            Ok(Ok(mut data)) => return Some(Ok(data.copy_to_bytes(data.remaining()))),
+            // A gRPC request has no trailers.
+            Ok(Err(_)) => {}
+            // The sender gave up.
+            Err(_) => return Some(Err(ClusterError::Reset)),
+        }
+    }
+}
+
+/// Whether `body` is known to have ended.
+fn ended(body: &mut Body) -> bool {
+    matches!(next(body).now_or_never(), Some(None))
+}
+
+/// Sends the rest of a request.
+async fn pump(mut body: Body, clusters: Clusters, call: u64, sent: Arc<AtomicBool>) {
+    while let Some(piece) = next(&mut body).await {
+        match piece {
+            Ok(piece) => clusters.send(call, piece, false),
+            Err(_) => return clusters.reset(call),
+        }
+    }
+    sent.store(true, Ordering::Relaxed);
+    clusters.send(call, Bytes::new(), true);
+}
+
+/// Ends the sending when the call ends.
+struct Pump(AbortHandle);
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The body of an answer. Dropping it ends the call.
+pub(super) struct ClusterBody {
+    call: Call,
+    /// Whether all of the request has been sent.
+    sent: Arc<AtomicBool>,
+    ended: bool,
+    _pump: Option<Pump>,
+}
+
+impl ClusterBody {
+    async fn part(&mut self) -> Part {
+        std::future::poll_fn(|cx| self.call.poll_part(cx)).await
+    }
+}
+
+impl HttpBody for ClusterBody {
+    type Data = Bytes;
+    type Error = ClusterError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ClusterError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.call.poll_part(cx)) {
+            Part::Data(bytes) => Some(Ok(Frame::data(bytes))),
+            Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Part::End => {
+                self.ended = true;
+                if self.sent.load(Ordering::Relaxed) {
+                    self.call.is_over();
+                }
+                None
+            }
+            Part::Failed(error) => {
+                self.ended = true;
+                self.call.is_over();
+                Some(Err(error))
+            }
+            Part::Head(..) => Some(Err(ClusterError::Reset)),
+        })
+    }
+}
