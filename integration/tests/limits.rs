@@ -343,6 +343,48 @@ async fn in_shadow_mode_limits_are_counted_and_nothing_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rules_hold_for_the_descriptors_that_they_cover() {
+    let by = |name: &str| {
+        json!({"actions": [{"request_headers": {
+            "header_name": name, "descriptor_key": name, "skip_if_absent": false,
+        }}]})
+    };
+    let fields = json!({"rate_limits": [by("x-strict"), by("x-trial")]});
+    let rule = |key: &str, fields: Value| merge(json!({"descriptor": [{"key": key}]}), fields);
+    let callout = json!({"rules": [
+        rule("x-trial", json!({"shadow": true, "failure_mode_deny": false})),
+        rule("x-strict", json!({"mode": "cache_over_limit", "failure_mode_deny": true})),
+    ]});
+    let over = Script::default().limit(|request, _| async move {
+        let status = |_: &_| {
+            json!({"code": "OVER_LIMIT", "currentLimit": {"requestsPerUnit": 1, "unit": "HOUR"},
+                "durationUntilReset": "1000s"})
+        };
+        let statuses: Vec<Value> = request.descriptors.iter().map(status).collect();
+        Ok(message(json!({"overallCode": "OVER_LIMIT", "statuses": statuses})))
+    });
+    let failing = Script::failing(&Status::internal("broken"));
+    for (script, strict, trial) in [(over, 429, 200), (failing, 500, 200)] {
+        let gateway =
+            Gateway::start(Version::LATEST, callout.clone(), fields.clone(), script).await;
+        let port = gateway.envoy.port();
+        for _ in 0..3 {
+            let trial_only = Request::get("/").header("x-trial", "a").send(port).await;
+            assert_eq!(trial_only.status, trial);
+            let strict_only = Request::get("/").header("x-strict", "a").send(port).await;
+            assert_eq!(strict_only.status, strict);
+        }
+        let both = Request::get("/").header("x-trial", "a").header("x-strict", "a");
+        assert_eq!(both.send(port).await.status, strict);
+        if strict == 429 {
+            // Three about the trial, one about the strict one, and one about both.
+            assert_eq!(gateway.asked(), 5);
+            assert_eq!(gateway.envoy.stat("ratelimit.shadow_over_limit").await, 3);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_has_nothing_to_say_is_counted_and_denies_where_asked_for() {
     let fields = json!({"rate_limits": [
         {"actions": [{"request_headers": {"header_name": "x-none", "descriptor_key": "k"}}]},
@@ -375,7 +417,8 @@ async fn the_limits_of_a_route_table_are_asked_about_as_before_once_carried_over
     }]});
     let upstream = Upstream::start(Answer::default()).await.unwrap();
     let services = Services::start(Script::default()).await.unwrap();
-    let fields = merge(Kind::RateLimit.by_cluster(), json!({"rate_limits": null}));
+    let mut fields = Kind::RateLimit.by_cluster();
+    fields["rate_limits"] = Value::Null;
     let builtin = Kind::RateLimit.builtin(fields, services.port());
     let mut before = Bootstrap::new(upstream.port(), vec![builtin]);
     before.service = Some(services.port());

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::ledger::{Mode, Quota, Server, Terms};
 use crate::local::Size;
+use crate::rules::{Rule, RuleFields};
 
 /// `callout`, as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +28,7 @@ pub(crate) struct Fields {
     shield: Option<ShieldFields>,
     shadow: bool,
     deny_unevaluable: bool,
+    rules: Vec<RuleFields>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +74,8 @@ pub(crate) struct Callout {
     pub(crate) shadow: bool,
     /// A request of which a limit makes no descriptor is refused.
     pub(crate) deny_unevaluable: bool,
+    /// What holds for single descriptors instead.
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// The limit of this proxy's own while the service is down.
@@ -97,6 +101,7 @@ impl Callout {
             shield,
             shadow,
             deny_unevaluable,
+            rules,
         } = fields;
         let max_error_percent = max_error_percent.unwrap_or(5);
         refuse_if(
@@ -136,6 +141,13 @@ impl Callout {
             shield,
             shadow,
             deny_unevaluable,
+            rules: rules
+                .into_iter()
+                .enumerate()
+                .map(|(index, rule)| {
+                    Rule::configure(rule).map_err(|error| error.under(&format!("rules[{index}]")))
+                })
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -225,6 +237,7 @@ mod tests {
             "fallback.window"
         );
         assert_eq!(refused(r#"{"shield": {"multiple": 0}}"#), "shield.multiple");
+        assert_eq!(refused(r#"{"rules": [{"descriptor": []}]}"#), "rules[0].descriptor");
     }
 
     #[test]

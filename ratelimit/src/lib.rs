@@ -11,6 +11,7 @@ pub mod migrate;
 mod outcome;
 mod question;
 mod replay;
+mod rules;
 mod stats;
 mod stream;
 mod verdict;

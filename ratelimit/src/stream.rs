@@ -19,6 +19,7 @@ use crate::local::Size;
 use crate::outcome::{self, Source};
 use crate::question::{Answer, Question};
 use crate::replay::{own, replayed};
+use crate::rules::Handling;
 use crate::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
 use crate::view::View;
 
@@ -50,6 +51,7 @@ enum State {
 #[derive(Debug)]
 struct Asked {
     question: Arc<Question>,
+    handling: Handling,
     /// `x_ratelimit_option` of each descriptor.
     shown: Vec<Option<bool>>,
     /// The name of the set of descriptors, and the limit that the service told of last.
@@ -105,16 +107,21 @@ impl Stream {
         Arc::new(Question { message, metadata, account })
     }
 
+    /// What holds for `message`.
+    fn handling(&self, message: &RateLimitRequest) -> Handling {
+        let callout = &self.config().callout;
+        let mode = self.route.as_deref().and_then(|route| route.mode).unwrap_or(callout.terms.mode);
+        Handling::of(&callout.rules, &message.descriptors, mode, callout.shadow)
+    }
+
     /// Under which terms calls about `message` may be saved.
-    fn terms(&self, message: &RateLimitRequest) -> Terms {
-        let terms = self.config().callout.terms;
-        let mode = self.route.as_deref().and_then(|route| route.mode).unwrap_or(terms.mode);
+    fn terms(&self, message: &RateLimitRequest, mode: Mode) -> Terms {
         let mode = match mode {
             // What is left unspent of a limit that several sets share would add up.
             Mode::Lease | Mode::Async if message.descriptors.len() > 1 => Mode::CacheOverLimit,
             mode => mode,
         };
-        Terms { mode, ..terms }
+        Terms { mode, ..self.config().callout.terms }
     }
 
     /// Decides about the request, or asks the service and holds it.
@@ -127,7 +134,8 @@ impl Stream {
         let filter = Arc::clone(&self.filter);
         let stats = filter.stats;
         cx.count(stats.requests);
-        let terms = self.terms(&message);
+        let handling = self.handling(&message);
+        let terms = self.terms(&message, handling.mode);
         let key = (one_hit(&message) && filter.config.callout.remembers(terms.mode))
             .then(|| Key::of(&message.encode_to_vec()));
         let next = key.and_then(|key| filter.ledger.turn(key, Instant::now(), &terms));
@@ -138,7 +146,7 @@ impl Stream {
         if let Some(errand) = errand {
             self.send_on(cx, &question, errand);
         }
-        let asked = Asked { question, shown, key, quota };
+        let asked = Asked { question, handling, shown, key, quota };
         match turn {
             Turn::Refused(known) => {
                 cx.count(stats.cache_over_limit);
@@ -243,10 +251,17 @@ impl Stream {
         let (config, stats) = (&filter.config, filter.stats);
         let draw = Draw {
             enforced: config.filter_enforced.contains(rand::random()),
-            deny_failure: config.failure_mode_deny.contains(rand::random()),
+            deny_failure: asked
+                .handling
+                .failure_mode_deny
+                .unwrap_or_else(|| config.failure_mode_deny.contains(rand::random())),
         };
         let cause = answer.as_ref().err().map(Failure::cause);
         let descriptors = &asked.question.message.descriptors;
+        let shadowed = match &answer {
+            Ok(answer) => asked.handling.shadows(&answer.statuses),
+            Err(_) => asked.handling.is_shadow(),
+        };
         let hit =
             answer.as_ref().ok().and_then(|answer| outcome::hit(descriptors, &answer.statuses));
         let Judged { verdict, metadata, dropped } = judge(config, &asked.shown, draw, answer);
@@ -277,7 +292,7 @@ impl Stream {
             }
             Verdict::Limit { mut response, body } => {
                 cx.count(stats.over_limit);
-                if config.callout.shadow {
+                if shadowed {
                     cx.count(stats.shadow_over_limit);
                     return Resume::Request;
                 }
@@ -291,7 +306,7 @@ impl Stream {
                 cx.count(stats.failure_mode_allowed);
                 Resume::Request
             }
-            Verdict::Refuse(_) if config.callout.shadow => {
+            Verdict::Refuse(_) if shadowed => {
                 cx.count(stats.error);
                 Resume::Request
             }

@@ -2,13 +2,19 @@
 //! refusals that still hold. It never makes a worker wait: what it can't look up at once is asked.
 
 mod account;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod quota;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(not(feature = "loom"))]
+use std::sync::Mutex;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
+#[cfg(feature = "loom")]
+use loom::sync::Mutex;
 
 use account::Account;
 pub(crate) use account::{Errand, Known, Turn};
@@ -19,8 +25,8 @@ const SHARDS: usize = 16;
 /// An account that nobody used for so long may go.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How calls are saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+/// How calls are saved, the most careful way first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
     /// One call for each request, as the built-in.

@@ -1,0 +1,97 @@
+//! Every interleaving of workers and answers: `cargo test-loom`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
+use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::thread;
+
+use super::{Errand, Key, Ledger, Mode, Server, Terms, Turn};
+
+const TERMS: Terms = Terms {
+    mode: Mode::Lease,
+    server: Server::EnvoyRatelimit,
+    max_error_percent: 50,
+    expected_proxies: 1,
+    max_refusal: Duration::from_secs(60),
+};
+
+/// A service that grants all it is asked for, and counts it.
+#[derive(Default)]
+struct Books {
+    granted: AtomicU64,
+    spent: AtomicU64,
+}
+
+impl Books {
+    fn answer(&self, hits: u64) -> Arc<RateLimitResponse> {
+        static ANSWER: OnceLock<Arc<RateLimitResponse>> = OnceLock::new();
+        self.granted.fetch_add(hits, Ordering::SeqCst);
+        Arc::clone(ANSWER.get_or_init(|| {
+            let answer = r#"{"overallCode": "OK", "statuses": [{"code": "OK", "limitRemaining": 9000,
+                "currentLimit": {"requestsPerUnit": 10000, "unit": "MINUTE"}, "durationUntilReset": "50s"}]}"#;
+            Arc::new(serde_json::from_str(answer).unwrap())
+        }))
+    }
+}
+
+/// One request: it spends a hit that is paid for, or pays for some and spends one of them.
+fn request(ledger: &Ledger, books: &Books, key: Key) {
+    let sent = Instant::now();
+    let next = ledger.turn(key, sent, &TERMS);
+    let (turn, errand) = next.map_or((Turn::Ask(1), None), |next| (next.turn, next.errand));
+    match turn {
+        Turn::Ask(hits) => {
+            let answer = books.answer(hits);
+            ledger.answered(key, &answer, (hits, 1), sent, &TERMS);
+            ledger.errand_done(key);
+        }
+        Turn::Admitted(_) => {}
+        Turn::Refused(_) => panic!("nothing was refused"),
+    }
+    books.spent.fetch_add(1, Ordering::SeqCst);
+    if let Some(Errand::Prefetch(hits)) = errand {
+        let answer = books.answer(hits);
+        ledger.answered(key, &answer, (hits, 0), sent, &TERMS);
+        ledger.errand_done(key);
+    }
+}
+
+#[test]
+fn no_more_is_spent_than_was_granted() {
+    let mut model = loom::model::Builder::new();
+    // More than any fault here needs, and a second's work.
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let ledger = loom::sync::Arc::new(Ledger::new(100));
+        let books = loom::sync::Arc::new(Books::default());
+        let key = Key::of(b"a set of descriptors");
+        // The first tells the limit, the second begins a lease.
+        request(&ledger, &books, key);
+        request(&ledger, &books, key);
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (ledger, books) = (ledger.clone(), books.clone());
+                thread::spawn(move || {
+                    request(&ledger, &books, key);
+                    request(&ledger, &books, key);
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        // What is left is there to be spent, and no more than that.
+        let mut left = 0;
+        while let Some(next) = ledger.turn(key, Instant::now(), &TERMS)
+            && matches!(next.turn, Turn::Admitted(_))
+        {
+            left += 1;
+        }
+        let (granted, spent) =
+            (books.granted.load(Ordering::SeqCst), books.spent.load(Ordering::SeqCst));
+        assert_eq!(spent, 6);
+        assert!(spent + left <= granted, "{spent} and {left} of {granted}");
+    });
+}
