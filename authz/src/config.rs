@@ -6,6 +6,7 @@ use std::time::Duration;
 use callout_common::config::{http_status, refuse_if, warn_of_runtime, warn_without_effect};
 use callout_common::grpc::Service;
 use callout_common::matching::{Fraction, HeaderChoice, MetadataMatcher, MutationRules};
+use callout_common::node::Node;
 use callout_common::{ConfigError, RawConfig};
 use callout_protos::envoy::config::core::v3::ApiVersion;
 use callout_protos::envoy::extensions::filters::http::ext_authz::v3 as proto;
@@ -23,6 +24,8 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) service: Service,
+    /// `destination.labels`, by `bootstrap_metadata_labels_key`.
+    pub(crate) labels: HashMap<String, String>,
     pub(crate) failure_mode_allow_header_add: bool,
     pub(crate) with_request_body: Option<BodyLimits>,
     pub(crate) clear_route_cache: bool,
@@ -105,11 +108,6 @@ impl Config {
         )?;
         let beyond = "a module can't do this: Envoy's module interface does not offer it";
         refuse_if(include_peer_certificate, "include_peer_certificate", beyond)?;
-        refuse_if(
-            !bootstrap_metadata_labels_key.is_empty(),
-            "bootstrap_metadata_labels_key",
-            beyond,
-        )?;
         refuse_if(filter_metadata.is_some(), "filter_metadata", beyond)?;
         refuse_if(emit_filter_state_stats, "emit_filter_state_stats", beyond)?;
         let charged = charge_cluster_response_stats.is_some_and(|on| on.value);
@@ -131,6 +129,7 @@ impl Config {
                 }
                 None => return Err(ConfigError::field("grpc_service", "is required")),
             },
+            labels: labels(&bootstrap_metadata_labels_key)?,
             failure_mode_allow_header_add,
             with_request_body: body_limits(with_request_body.as_ref())?,
             clear_route_cache,
@@ -303,6 +302,19 @@ impl CheckSettings {
     }
 }
 
+/// The fields under `key` in the metadata of Envoy's node; those that are no text are empty.
+fn labels(key: &str) -> Result<HashMap<String, String>, ConfigError> {
+    if key.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let node = Node::of_this_process("bootstrap_metadata_labels_key")?;
+    let labels = node.metadata.get(key).and_then(serde_json::Value::as_object);
+    let text = |(name, value): (&String, &serde_json::Value)| {
+        (name.clone(), value.as_str().unwrap_or_default().to_owned())
+    };
+    Ok(labels.into_iter().flatten().map(text).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,10 +347,6 @@ mod tests {
         assert_eq!(refused(r#", "include_peer_certificate": true"#), "include_peer_certificate");
         assert_eq!(refused(r#", "emit_filter_state_stats": true"#), "emit_filter_state_stats");
         assert_eq!(refused(r#", "filter_metadata": {}"#), "filter_metadata");
-        assert_eq!(
-            refused(r#", "bootstrap_metadata_labels_key": "k""#),
-            "bootstrap_metadata_labels_key"
-        );
         assert_eq!(refused(r#", "transport_api_version": "V2""#), "transport_api_version");
         assert_eq!(refused(r#", "status_on_error": {"code": 499}"#), "status_on_error.code");
         assert_eq!(refused(r#", "callout": {"cahce": {}}"#), "callout.cahce");

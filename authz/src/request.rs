@@ -114,7 +114,10 @@ pub(crate) fn build(config: &Config, view: View<'_>) -> auth::CheckRequest {
         .then(|| auth::attribute_context::TlsSession { sni: sanitized(view.server_name) });
     let attributes = auth::AttributeContext {
         source: Some(auth::attribute_context::Peer { service, ..peer(view.source) }),
-        destination: Some(peer(view.destination)),
+        destination: Some(auth::attribute_context::Peer {
+            labels: config.labels.clone(),
+            ..peer(view.destination)
+        }),
         request: Some(auth::attribute_context::Request {
             time: Some(timestamp(view.time)),
             http: Some(http),

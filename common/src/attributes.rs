@@ -65,3 +65,82 @@ pub enum Attribute {
     XdsVirtualHostName = 63,
     XdsFilterChainName = 66,
 }
+
+/// An attribute with the type of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text, as bytes.
+    Text(Attribute),
+    /// A number.
+    Number(Attribute),
+    /// A truth value.
+    Bool(Attribute),
+}
+
+/// Every attribute that the ABI answers as one value, by Envoy's name for it.
+pub const NAMED: &[(&str, Kind)] = &[
+    ("request.path", Kind::Text(Attribute::RequestPath)),
+    ("request.url_path", Kind::Text(Attribute::RequestUrlPath)),
+    ("request.host", Kind::Text(Attribute::RequestHost)),
+    ("request.scheme", Kind::Text(Attribute::RequestScheme)),
+    ("request.method", Kind::Text(Attribute::RequestMethod)),
+    ("request.referer", Kind::Text(Attribute::RequestReferer)),
+    ("request.useragent", Kind::Text(Attribute::RequestUserAgent)),
+    ("request.id", Kind::Text(Attribute::RequestId)),
+    ("request.protocol", Kind::Text(Attribute::RequestProtocol)),
+    ("request.query", Kind::Text(Attribute::RequestQuery)),
+    ("request.size", Kind::Number(Attribute::RequestSize)),
+    ("request.total_size", Kind::Number(Attribute::RequestTotalSize)),
+    ("response.code", Kind::Number(Attribute::ResponseCode)),
+    ("response.code_details", Kind::Text(Attribute::ResponseCodeDetails)),
+    ("response.flags", Kind::Number(Attribute::ResponseFlags)),
+    ("response.grpc_status", Kind::Number(Attribute::ResponseGrpcStatus)),
+    ("response.size", Kind::Number(Attribute::ResponseSize)),
+    ("response.total_size", Kind::Number(Attribute::ResponseTotalSize)),
+    ("source.address", Kind::Text(Attribute::SourceAddress)),
+    ("source.port", Kind::Number(Attribute::SourcePort)),
+    ("destination.address", Kind::Text(Attribute::DestinationAddress)),
+    ("destination.port", Kind::Number(Attribute::DestinationPort)),
+    ("connection.id", Kind::Number(Attribute::ConnectionId)),
+    ("connection.mtls", Kind::Bool(Attribute::ConnectionMtls)),
+    ("connection.requested_server_name", Kind::Text(Attribute::ConnectionRequestedServerName)),
+    ("connection.tls_version", Kind::Text(Attribute::ConnectionTlsVersion)),
+    (
+        "connection.subject_local_certificate",
+        Kind::Text(Attribute::ConnectionSubjectLocalCertificate),
+    ),
+    (
+        "connection.subject_peer_certificate",
+        Kind::Text(Attribute::ConnectionSubjectPeerCertificate),
+    ),
+    (
+        "connection.dns_san_local_certificate",
+        Kind::Text(Attribute::ConnectionDnsSanLocalCertificate),
+    ),
+    ("connection.dns_san_peer_certificate", Kind::Text(Attribute::ConnectionDnsSanPeerCertificate)),
+    (
+        "connection.uri_san_local_certificate",
+        Kind::Text(Attribute::ConnectionUriSanLocalCertificate),
+    ),
+    ("connection.uri_san_peer_certificate", Kind::Text(Attribute::ConnectionUriSanPeerCertificate)),
+    (
+        "connection.sha256_peer_certificate_digest",
+        Kind::Text(Attribute::ConnectionSha256PeerCertificateDigest),
+    ),
+    (
+        "connection.transport_failure_reason",
+        Kind::Text(Attribute::ConnectionTransportFailureReason),
+    ),
+    ("connection.termination_details", Kind::Text(Attribute::ConnectionTerminationDetails)),
+    ("upstream.address", Kind::Text(Attribute::UpstreamAddress)),
+    ("upstream.port", Kind::Number(Attribute::UpstreamPort)),
+    ("upstream.tls_version", Kind::Text(Attribute::UpstreamTlsVersion)),
+    ("upstream.local_address", Kind::Text(Attribute::UpstreamLocalAddress)),
+    ("upstream.transport_failure_reason", Kind::Text(Attribute::UpstreamTransportFailureReason)),
+    ("upstream.request_attempt_count", Kind::Number(Attribute::UpstreamRequestAttemptCount)),
+    ("xds.cluster_name", Kind::Text(Attribute::XdsClusterName)),
+    ("xds.route_name", Kind::Text(Attribute::XdsRouteName)),
+    ("xds.virtual_host_name", Kind::Text(Attribute::XdsVirtualHostName)),
+    ("xds.filter_chain_name", Kind::Text(Attribute::XdsFilterChainName)),
+    ("xds.listener_direction", Kind::Number(Attribute::XdsListenerDirection)),
+];

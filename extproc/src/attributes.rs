@@ -1,80 +1,26 @@
-//! `request_attributes` and `response_attributes`: names of Envoy's attributes, and
-//! `request.headers['name']`. The built-in takes any CEL expression; a module has these.
+//! `request_attributes` and `response_attributes`: names of Envoy's attributes, and expressions over
+//! them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use callout_common::attributes::Attribute as Id;
+use callout_common::attributes::{Kind as Attribute, NAMED};
+use callout_common::expression::{Expression, Outcome};
 use callout_common::text::sanitized;
-use callout_common::{ConfigError, Cx, Map};
+use callout_common::{ConfigError, Cx};
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
 /// Attributes to send, by the names under which they go.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attributes(Vec<(String, Source)>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Source {
-    Text(Id),
-    Number(Id),
-    Bool(Id),
-    Header(Map, String),
+    Attribute(Attribute),
     /// When the request began.
     Time,
+    Expression(Arc<Expression>),
 }
-
-/// Every attribute that the ABI answers as one value.
-const KNOWN: &[(&str, Source)] = &[
-    ("request.path", Source::Text(Id::RequestPath)),
-    ("request.url_path", Source::Text(Id::RequestUrlPath)),
-    ("request.host", Source::Text(Id::RequestHost)),
-    ("request.scheme", Source::Text(Id::RequestScheme)),
-    ("request.method", Source::Text(Id::RequestMethod)),
-    ("request.referer", Source::Text(Id::RequestReferer)),
-    ("request.useragent", Source::Text(Id::RequestUserAgent)),
-    ("request.time", Source::Time),
-    ("request.id", Source::Text(Id::RequestId)),
-    ("request.protocol", Source::Text(Id::RequestProtocol)),
-    ("request.query", Source::Text(Id::RequestQuery)),
-    ("request.size", Source::Number(Id::RequestSize)),
-    ("request.total_size", Source::Number(Id::RequestTotalSize)),
-    ("response.code", Source::Number(Id::ResponseCode)),
-    ("response.code_details", Source::Text(Id::ResponseCodeDetails)),
-    ("response.flags", Source::Number(Id::ResponseFlags)),
-    ("response.grpc_status", Source::Number(Id::ResponseGrpcStatus)),
-    ("response.size", Source::Number(Id::ResponseSize)),
-    ("response.total_size", Source::Number(Id::ResponseTotalSize)),
-    ("source.address", Source::Text(Id::SourceAddress)),
-    ("source.port", Source::Number(Id::SourcePort)),
-    ("destination.address", Source::Text(Id::DestinationAddress)),
-    ("destination.port", Source::Number(Id::DestinationPort)),
-    ("connection.id", Source::Number(Id::ConnectionId)),
-    ("connection.mtls", Source::Bool(Id::ConnectionMtls)),
-    ("connection.requested_server_name", Source::Text(Id::ConnectionRequestedServerName)),
-    ("connection.tls_version", Source::Text(Id::ConnectionTlsVersion)),
-    ("connection.subject_local_certificate", Source::Text(Id::ConnectionSubjectLocalCertificate)),
-    ("connection.subject_peer_certificate", Source::Text(Id::ConnectionSubjectPeerCertificate)),
-    ("connection.dns_san_local_certificate", Source::Text(Id::ConnectionDnsSanLocalCertificate)),
-    ("connection.dns_san_peer_certificate", Source::Text(Id::ConnectionDnsSanPeerCertificate)),
-    ("connection.uri_san_local_certificate", Source::Text(Id::ConnectionUriSanLocalCertificate)),
-    ("connection.uri_san_peer_certificate", Source::Text(Id::ConnectionUriSanPeerCertificate)),
-    (
-        "connection.sha256_peer_certificate_digest",
-        Source::Text(Id::ConnectionSha256PeerCertificateDigest),
-    ),
-    ("connection.transport_failure_reason", Source::Text(Id::ConnectionTransportFailureReason)),
-    ("connection.termination_details", Source::Text(Id::ConnectionTerminationDetails)),
-    ("upstream.address", Source::Text(Id::UpstreamAddress)),
-    ("upstream.port", Source::Number(Id::UpstreamPort)),
-    ("upstream.tls_version", Source::Text(Id::UpstreamTlsVersion)),
-    ("upstream.local_address", Source::Text(Id::UpstreamLocalAddress)),
-    ("upstream.transport_failure_reason", Source::Text(Id::UpstreamTransportFailureReason)),
-    ("upstream.request_attempt_count", Source::Number(Id::UpstreamRequestAttemptCount)),
-    ("xds.cluster_name", Source::Text(Id::XdsClusterName)),
-    ("xds.route_name", Source::Text(Id::XdsRouteName)),
-    ("xds.virtual_host_name", Source::Text(Id::XdsVirtualHostName)),
-    ("xds.filter_chain_name", Source::Text(Id::XdsFilterChainName)),
-    ("xds.listener_direction", Source::Number(Id::XdsListenerDirection)),
-];
 
 impl Attributes {
     /// Reads a list of names.
@@ -87,17 +33,8 @@ impl Attributes {
             !nobody
         });
         let one = |(index, name): (usize, &String)| {
-            let source = KNOWN
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, source)| source.clone())
-                .or_else(|| header(name))
-                .ok_or_else(|| {
-                    ConfigError::field(
-                        format!("[{index}]"),
-                        format!("`{name}` is no attribute that a module can read"),
-                    )
-                })?;
+            let source = Source::configure(name)
+                .map_err(|error| ConfigError::field(format!("[{index}]"), error.to_string()))?;
             Ok((name.clone(), source))
         };
         named.map(one).collect::<Result<_, _>>().map(Self)
@@ -122,14 +59,41 @@ impl Attributes {
 }
 
 impl Source {
+    fn configure(name: &str) -> Result<Self, ConfigError> {
+        if let Some((_, attribute)) = NAMED.iter().find(|(known, _)| *known == name) {
+            return Ok(Self::Attribute(*attribute));
+        }
+        if name == "request.time" {
+            return Ok(Self::Time);
+        }
+        if is_name(name) {
+            return Err(ConfigError::whole(format!(
+                "`{name}` is no attribute that a module can read"
+            )));
+        }
+        Expression::parse(name).map(|expression| Self::Expression(expression.into()))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a Struct has no other numbers")]
     fn read<E: Send + 'static>(&self, cx: &Cx<'_, E>, time: Duration) -> Option<Kind> {
         Some(match self {
-            Self::Text(id) => Kind::StringValue(sanitized(cx.attribute(*id)?)),
-            Self::Bool(id) => Kind::BoolValue(cx.attribute_bool(*id)?),
-            Self::Header(map, name) => Kind::StringValue(sanitized(cx.headers(*map).get(name)?)),
+            Self::Attribute(Attribute::Text(id)) => {
+                Kind::StringValue(sanitized(cx.attribute(*id)?))
+            }
+            Self::Attribute(Attribute::Bool(id)) => Kind::BoolValue(cx.attribute_bool(*id)?),
+            Self::Attribute(Attribute::Number(id)) => {
+                Kind::NumberValue(cx.attribute_int(*id)? as f64)
+            }
             Self::Time => Kind::StringValue(rfc3339(time)),
-            #[allow(clippy::cast_precision_loss, reason = "a Struct has no other numbers")]
-            Self::Number(id) => Kind::NumberValue(cx.attribute_int(*id)? as f64),
+            Self::Expression(expression) => match expression.evaluate(cx)? {
+                Outcome::Text(text) => Kind::StringValue(text),
+                Outcome::Int(number) => Kind::NumberValue(number as f64),
+                Outcome::Uint(number) => Kind::NumberValue(number as f64),
+                Outcome::Double(number) => Kind::NumberValue(number),
+                Outcome::Bool(truth) => Kind::BoolValue(truth),
+                Outcome::Null => Kind::NullValue(0),
+                Outcome::Other(name) => Kind::StringValue(format!("{name} value")),
+            },
         })
     }
 }
@@ -164,25 +128,15 @@ const ROOTS: &[&str] = &[
 
 /// Whether this is a plain name outside of Envoy's: the built-in evaluates it to nothing.
 fn nobodys(name: &str) -> bool {
-    let word = |word: &str| {
-        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    name.split('.').all(word) && !name.split('.').next().is_some_and(|root| ROOTS.contains(&root))
+    is_name(name) && !name.split('.').next().is_some_and(|root| ROOTS.contains(&root))
 }
 
-/// `request.headers['name']` and `response.headers["name"]`.
-fn header(expression: &str) -> Option<Source> {
-    let (map, rest) = [("request.headers[", Map::Request), ("response.headers[", Map::Response)]
-        .into_iter()
-        .find_map(|(prefix, map)| Some((map, expression.strip_prefix(prefix)?)))?;
-    let quoted = rest.strip_suffix(']')?;
-    let name = ["'", "\""]
-        .into_iter()
-        .find_map(|quote| quoted.strip_prefix(quote)?.strip_suffix(quote))?;
-    let plain = name.strip_prefix(':').unwrap_or(name);
-    callout_common::headers::valid_name(plain)
-        .then(|| Source::Header(map, name.to_ascii_lowercase()))
+/// Words with dots between them.
+fn is_name(text: &str) -> bool {
+    text.split('.').all(|word| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
 }
 
 /// A time since 1970 as RFC 3339 text in UTC, to the microsecond.
@@ -212,15 +166,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_expressions_are_read_in_both_quotes() {
-        let expected = Some(Source::Header(Map::Request, "x-a".to_owned()));
-        assert_eq!(header("request.headers['X-A']"), expected);
-        assert_eq!(header("request.headers[\"x-a\"]"), expected);
-        assert_eq!(header("request.headers['x-a\"]"), None);
-        assert_eq!(header("request.headers['a b']"), None);
-        assert!(Attributes::configure(&["request.size + 1".to_owned()]).is_err());
-        assert!(Attributes::configure(&["filter_state.x".to_owned()]).is_err());
-        assert_eq!(Attributes::configure(&["bogus.thing".to_owned()]).unwrap().0, []);
+    fn names_that_envoy_does_not_know_are_left_out_and_what_a_module_can_not_read_is_refused() {
+        let sources = |name: &str| Attributes::configure(&[name.to_owned()]).map(|a| a.0.len());
+        for name in ["request.path", "request.time", "request.headers['x-a']", "request.size + 1"] {
+            assert_eq!(sources(name), Ok(1), "{name}");
+        }
+        assert_eq!(sources("bogus.thing"), Ok(0));
+        for name in ["filter_state.x", "xds.route_metadata", "metadata['x']", "request.size +"] {
+            assert!(sources(name).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -52,6 +52,12 @@ async fn raw_headers_and_header_choices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn labels_of_the_node_are_the_destinations() {
+    same(scenario(json!({"bootstrap_metadata_labels_key": "labels"}))).await;
+    same(scenario(json!({"bootstrap_metadata_labels_key": "others"}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_allow_sets_appends_and_removes_request_headers() {
     let answer = json!({"status": {}, "okResponse": {
         "headers": [

@@ -124,6 +124,53 @@ async fn generic_keys_and_request_headers_make_descriptors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_node_and_extensions_make_descriptors() {
+    const DESCRIPTORS: &str = "type.googleapis.com/envoy.extensions.rate_limit_descriptors";
+    let extension = |fields: Value| {
+        limits(json!([{"extension": {"name": "n", "typed_config": fields}}]))["rate_limits"][0]
+            .clone()
+    };
+    let expression = |text: &str, skip: bool| {
+        extension(json!({
+            "@type": format!("{DESCRIPTORS}.expr.v3.Descriptor"),
+            "descriptor_key": "e", "text": text, "skip_if_error": skip,
+        }))
+    };
+    let claim = |fields: Value| {
+        extension(callout_integration::envoy::merge(
+            json!({
+                "@type": format!("{DESCRIPTORS}.jwt_claim.v3.Descriptor"),
+                "descriptor_key": "c", "header_name": "authorization", "value_prefix": "Bearer ",
+            }),
+            fields,
+        ))
+    };
+    let config = json!({"rate_limits": [
+        {"actions": [{"source_cluster": {}}, {"destination_cluster": {}}]},
+        extension(json!({
+            "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+            "header_name": "X-A",
+        })),
+        expression("request.method == 'GET' ? request.headers['x-a'] : 'other'", false),
+        expression("request.headers['x-a']", true),
+        expression("size(request.path) > 3", false),
+        claim(json!({"claim_name": "sub"})),
+        claim(json!({"claim_name": "a.b", "skip_if_absent": true})),
+        claim(json!({"claim_name": "n", "default_value": "d"})),
+    ]});
+    // {"alg":"RS256"}, {"sub":"bob","a":{"b":"deep"},"n":5}
+    let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJib2IiLCJhIjp7ImIiOiJkZWVwIn0sIm4iOjV9.c2ln";
+    let requests = [
+        Request::get("/"),
+        Request::get("/long").header("x-a", "1").header("x-a", "2"),
+        Request::get("/").header("x-a", "").header("authorization", &format!("Bearer {token}")),
+        Request::get("/").header("authorization", &format!("Bearer {token}x.y")),
+        Request::get("/").header("authorization", token),
+    ];
+    same(scenario(config).requests(requests)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_make_descriptors() {
     let trusted = || Request::get("/").header("x-forwarded-for", "10.1.2.3");
     let actions = json!([

@@ -17,8 +17,8 @@ fn bad(kind: Kind) -> Vec<(Value, &'static str)> {
     let (unsupported, names) = match kind {
         Kind::Authz => (json!({"include_peer_certificate": true}), "at include_peer_certificate: "),
         Kind::RateLimit => (
-            json!({"rate_limits": [{"actions": [{"source_cluster": {}}]}]}),
-            "at rate_limits[0].actions[0].source_cluster: ",
+            json!({"rate_limits": [{"stage": 1, "actions": [{"destination_cluster": {}}]}]}),
+            "at rate_limits[0].stage: ",
         ),
         Kind::ExtProc => (
             json!({"processing_mode": {"request_body_mode": "GRPC"}}),

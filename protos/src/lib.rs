@@ -83,6 +83,18 @@ pub mod envoy {
                 }
             }
         }
+        pub mod rate_limit_descriptors {
+            pub mod expr {
+                pub mod v3 {
+                    include_package!("envoy.extensions.rate_limit_descriptors.expr.v3");
+                }
+            }
+            pub mod jwt_claim {
+                pub mod v3 {
+                    include_package!("envoy.extensions.rate_limit_descriptors.jwt_claim.v3");
+                }
+            }
+        }
     }
     pub mod service {
         pub mod auth {

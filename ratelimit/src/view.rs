@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use callout_common::expression::Lookup;
 use callout_common::host::{MetadataSource, MetadataValue};
 use callout_common::template::Operator;
 
@@ -36,5 +37,9 @@ impl Request for View<'_, '_> {
 
     fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
         self.0.operator(operator)
+    }
+
+    fn attributes(&self) -> &dyn Lookup {
+        self.0
     }
 }

@@ -9,7 +9,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, RawConfig};
+use super::{ConfigError, RawConfig, any};
 
 /// The key under which everything stands that only this suite has.
 const CALLOUT: &str = "callout";
@@ -78,6 +78,7 @@ impl RawConfig<'_> {
 fn fields<M: DeserializeOwned>(mut json: serde_json::Value) -> Result<Parsed<M>, ConfigError> {
     let callout =
         json.as_object_mut().and_then(|fields| fields.remove(CALLOUT)).unwrap_or_default();
+    any::pack(&mut json)?;
     Ok(Parsed { message: from_json(json)?, callout })
 }
 
@@ -110,7 +111,7 @@ fn binary<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, ConfigError> {
 }
 
 /// The descriptions of all messages; read once.
-fn descriptions() -> Option<&'static DescriptorPool> {
+pub(super) fn descriptions() -> Option<&'static DescriptorPool> {
     static POOL: LazyLock<Option<DescriptorPool>> =
         LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
     POOL.as_ref()
@@ -133,7 +134,10 @@ fn known(message: &DynamicMessage) -> Result<(), ConfigError> {
 
 fn known_value(value: &Value) -> Result<(), ConfigError> {
     match value {
-        Value::Message(message) => known(message),
+        Value::Message(message) => match any::unpacked(message) {
+            Some(message) => known(&message?),
+            None => known(message),
+        },
         Value::List(values) => values.iter().enumerate().try_for_each(|(index, value)| {
             known_value(value).map_err(|error| error.under(&format!("[{index}]")))
         }),

@@ -1,10 +1,12 @@
 //! Configuration as Envoy hands it over, and the error that refuses it.
 
+mod any;
 mod message;
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
+pub use any::message_of;
 pub use message::Parsed;
 
 /// The bytes of a configuration, as Envoy hands them over: JSON text for a `Struct` (on Envoy 1.38

@@ -288,6 +288,7 @@ impl Bootstrap {
             clusters.push(cluster("service", port, json!({"http2_protocol_options": {}})));
         }
         json!({
+            "node": {"id": "n", "cluster": "c", "metadata": {"labels": {"zone": "z", "number": 1}}},
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {"clusters": clusters},
         })
@@ -303,10 +304,7 @@ impl Bootstrap {
     #[must_use]
     pub fn with_lds(&self, path: &str) -> Value {
         let source = json!({"path_config_source": {"path": path}, "resource_api_version": "V3"});
-        merge(
-            self.common(),
-            json!({"node": {"id": "n", "cluster": "c"}, "dynamic_resources": {"lds_config": source}}),
-        )
+        merge(self.common(), json!({"dynamic_resources": {"lds_config": source}}))
     }
 
     /// The content of that file.

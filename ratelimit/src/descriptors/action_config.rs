@@ -6,6 +6,7 @@ use callout_common::ConfigError;
 use callout_common::config::refuse_if;
 use callout_common::host::MetadataSource;
 use callout_common::matching::{HeaderMatcher, StringMatcher};
+use callout_common::node::Node;
 use callout_common::template::Template;
 use callout_protos::envoy::config::route::v3 as route;
 use callout_protos::envoy::r#type::matcher::v3::AddressMatcher;
@@ -54,15 +55,15 @@ impl Action {
                 remote_address_match(action).map_err(under("remote_address_match"))
             }
             ActionSpecifier::Metadata(action) => metadata(action).map_err(under("metadata")),
-            ActionSpecifier::SourceCluster(_) => Err(ConfigError::field(
-                "source_cluster",
-                "is not supported: a module can't read the node's cluster, write it in a generic_key",
-            )),
+            ActionSpecifier::SourceCluster(proto::SourceCluster {}) => {
+                let node = Node::of_this_process("source_cluster")?;
+                Ok(Self::new("source_cluster", Value::Fixed(node.cluster)))
+            }
             ActionSpecifier::DynamicMetadata(_) => {
                 Err(ConfigError::field("dynamic_metadata", "is deprecated: use metadata"))
             }
-            ActionSpecifier::Extension(_) => {
-                Err(ConfigError::field("extension", "is not supported yet"))
+            ActionSpecifier::Extension(config) => {
+                Self::extension(config).map_err(under("extension"))
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The actions that make the entries of a descriptor.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use callout_common::expression::Expression;
 use callout_common::host::{MetadataSource, MetadataValue};
 use callout_common::matching::{HeaderMatcher, StringMatcher};
 use callout_common::template::Template;
@@ -10,6 +12,7 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::Request;
+use super::extension::{Claim, Input, printed};
 
 /// What one action makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,9 @@ pub(super) enum Value {
     IfQuery { value: String, matchers: Vec<QueryMatcher>, expected: bool },
     IfAddress { value: Template, default: String, ranges: Vec<IpNet>, inverted: bool },
     Metadata { source: MetadataSource, namespace: String, key: String, default: String, skip: bool },
+    Input(Input),
+    Claim(Claim),
+    Expression { expression: Arc<Expression>, skip: bool },
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +110,11 @@ impl Action {
                 };
                 or_default(text, default).map_or_else(|| absent(*skip), entry)
             }
+            Value::Input(input) => input.entry(&self.key, request),
+            Value::Claim(claim) => claim.entry(&self.key, request),
+            Value::Expression { expression, skip } => expression
+                .evaluate(request.attributes())
+                .map_or_else(|| absent(*skip), |outcome| entry(printed(outcome))),
         }
     }
 }
@@ -114,7 +125,7 @@ fn or_default(text: String, default: &str) -> Option<String> {
 }
 
 /// The first value of a query parameter, its percent escapes decoded.
-fn query_value(request: &dyn Request, name: &str) -> Option<String> {
+pub(super) fn query_value(request: &dyn Request, name: &str) -> Option<String> {
     let path = request.header(":path");
     let path = sanitized(path.first()?);
     let (_, query) = path.split_once('?')?;
@@ -231,8 +242,7 @@ mod tests {
         let path = |json: &str| {
             Action::configure(&serde_json::from_str(json).unwrap()).unwrap_err().path().to_owned()
         };
-        assert_eq!(path(r#"{"source_cluster": {}}"#), "source_cluster");
-        assert_eq!(path(r#"{"extension": {"name": "x"}}"#), "extension");
+        assert_eq!(path(r#"{"extension": {"name": "x"}}"#), "extension.typed_config");
         assert_eq!(
             path(
                 r#"{"remote_address_match": {"descriptor_value": "%START_TIME%", "address_matcher": {"ranges": [{"address_prefix": "::"}]}}}"#

@@ -2,10 +2,13 @@
 
 mod action_config;
 mod actions;
+mod claim;
+mod extension;
 mod hits;
 
 use callout_common::ConfigError;
 use callout_common::config::refuse_if;
+use callout_common::expression::Lookup;
 use callout_common::host::{MetadataSource, MetadataValue};
 use callout_common::template::Operator;
 use callout_protos::envoy::config::route::v3 as route;
@@ -31,6 +34,8 @@ pub(crate) trait Request {
     -> Option<MetadataValue>;
     /// What an operator of a template stands for.
     fn operator(&self, operator: &Operator) -> Option<Vec<u8>>;
+    /// What expressions are about.
+    fn attributes(&self) -> &dyn Lookup;
 }
 
 /// One entry of `rate_limits`: makes one descriptor of a request, or none.
@@ -158,6 +163,9 @@ pub(crate) mod tests {
     use std::collections::HashMap;
     use std::net::IpAddr;
 
+    use callout_common::Map;
+    use callout_common::attributes::Attribute;
+
     use super::*;
 
     /// A request made of plain values.
@@ -189,6 +197,24 @@ pub(crate) mod tests {
         fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
             let Operator::Request { names, .. } = operator else { return None };
             names.iter().find_map(|name| self.header(name).first().map(|value| value.to_vec()))
+        }
+        fn attributes(&self) -> &dyn Lookup {
+            self
+        }
+    }
+
+    impl Lookup for Fake {
+        fn text(&self, _: Attribute) -> Option<&[u8]> {
+            None
+        }
+        fn number(&self, _: Attribute) -> Option<u64> {
+            None
+        }
+        fn truth(&self, _: Attribute) -> Option<bool> {
+            None
+        }
+        fn lines(&self, _: Map) -> Vec<(&[u8], &[u8])> {
+            self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
         }
     }
 
