@@ -1,7 +1,7 @@
 //! What a hook decides. A filter only *returns* these; `common` acts on them after the filter's
 //! borrow has ended, because Envoy re-enters the filter from inside the calls that carry them out.
 
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyPart};
 
 /// The answer of a request or response hook.
 #[derive(Debug)]
@@ -51,6 +51,10 @@ pub enum Resume {
     Both,
     /// Answer the request here. Ends the stream for this filter.
     Reply(Reply),
+    /// Answer the held request here, part by part: the first one begins with the headers, the last one
+    /// ends the stream for this filter. In between no hook runs, only events do, and all but more
+    /// parts resets the stream. No filter behind this one, nor its own hooks, sees the parts.
+    Send(Vec<ReplyPart>),
     /// Reset the stream, with the details for the access log.
     Reset(&'static str),
 }

@@ -7,7 +7,7 @@
 use crate::attributes::Attribute;
 use crate::clusters::{ClusterError, Opening};
 use crate::decision::Direction;
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyPart};
 
 /// A header map of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -242,6 +242,9 @@ pub trait Host {
     /// Answers the request. Re-enters the filter and may end the stream: nothing of the stream may
     /// be touched afterwards.
     fn send_reply(&mut self, reply: &Reply);
+    /// Answers the request part by part. May re-enter the filter, and the last part may end the
+    /// stream.
+    fn send_part(&mut self, part: &ReplyPart);
     /// Lets a held direction go on. Re-enters the filter and may end the stream.
     fn resume(&mut self, direction: Direction);
     /// Resets the stream. Re-enters the filter and may end the stream.

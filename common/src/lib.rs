@@ -45,6 +45,6 @@ pub use decision::{Direction, Hold, Resume, Step};
 pub use filter::{Filter, HttpStream, NoRoute};
 pub use gate::{Edits, Gate, Gated, RequestHead, Verdict};
 pub use host::{Body, Map};
-pub use reply::Reply;
+pub use reply::{Reply, ReplyPart};
 pub use stats::Setup;
 pub use work::Outbox;

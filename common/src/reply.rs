@@ -13,6 +13,39 @@ pub struct Reply {
     grpc_status: Option<u32>,
 }
 
+/// A part of a reply that is sent as it comes; see [`crate::Resume::Send`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyPart {
+    /// The beginning: the status and the headers of a reply, without its body and details, which
+    /// Envoy has no place for here.
+    Headers {
+        /// The reply.
+        reply: Reply,
+        /// Whether it ends with them.
+        end: bool,
+    },
+    /// A piece of the body.
+    Data {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Whether it is the last, and no trailers follow.
+        end: bool,
+    },
+    /// The end: header lines after the body. The same are dropped as in [`Reply::add_header`].
+    Trailers(Vec<(String, Vec<u8>)>),
+}
+
+impl ReplyPart {
+    /// Whether the reply ends with it.
+    #[must_use]
+    pub const fn ends(&self) -> bool {
+        match self {
+            Self::Headers { end, .. } | Self::Data { end, .. } => *end,
+            Self::Trailers(_) => true,
+        }
+    }
+}
+
 impl Reply {
     /// A reply with `status` and nothing else. A status outside 200 to 599 becomes 500.
     #[must_use]

@@ -11,7 +11,7 @@ use crate::cx::{Cx, Work};
 use crate::decision::{Direction, Hold, Resume, Step};
 use crate::filter::{Filter, HttpStream};
 use crate::host::Host;
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyPart};
 use crate::stats::{Counter, Gauge, Setup};
 use crate::work::{Lost, Mail};
 
@@ -80,7 +80,9 @@ struct Flow {
     request_left: bool,
     /// The response's headers went on to the client, so it is too late for a reply.
     response_left: bool,
-    /// The filter answered, reset or panicked; its hooks run no more.
+    /// The filter sends its answer part by part: its hooks run no more, its events do.
+    replying: bool,
+    /// The filter answered, reset or panicked; nothing of it runs any more.
     done: bool,
     /// Envoy ended the stream; nothing may be asked of the host any more.
     ended: bool,
@@ -218,7 +220,9 @@ impl<F: Filter> Runner<F> {
     fn reply(&self, host: &mut dyn Host, reply: &Reply) {
         let flow = self.flow.get();
         self.finish();
-        if !flow.response_left {
+        if flow.replying {
+            host.reset(reply.details_str());
+        } else if !flow.response_left {
             host.send_reply(reply);
         } else if flow.request_left {
             host.reset(reply.details_str());
@@ -268,7 +272,7 @@ impl<F: Filter> Runner<F> {
     /// runs after our end is our own reply.
     fn without_filter(&self, direction: Direction) -> Option<Option<Hold>> {
         let flow = self.flow.get();
-        if flow.done || flow.ended {
+        if flow.done || flow.ended || flow.replying {
             return Some(match direction {
                 Direction::Request => Some(Hold::Watermark),
                 Direction::Response => None,
@@ -287,7 +291,28 @@ impl<F: Filter> Runner<F> {
                 self.open_held(host, Direction::Response);
             }
             Resume::Reply(reply) => self.reply(host, &reply),
+            Resume::Send(parts) => self.send(host, &parts),
             Resume::Reset(details) => self.reset(host, details),
+        }
+    }
+
+    /// Sends parts of a reply, which has to begin with its headers, while the request is held.
+    fn send(&self, host: &mut dyn Host, parts: &[ReplyPart]) {
+        for part in parts {
+            let flow = self.flow.get();
+            if flow.done || flow.ended {
+                return;
+            }
+            let begins = matches!(part, ReplyPart::Headers { .. });
+            let fits = if begins { flow.request.is_some() && !flow.response_left } else { true };
+            if begins == flow.replying || !fits {
+                return self.reset(host, "callout_reply_out_of_order");
+            }
+            self.update(|flow| flow.replying = true);
+            if part.ends() {
+                self.finish();
+            }
+            host.send_part(part);
         }
     }
 
@@ -295,7 +320,7 @@ impl<F: Filter> Runner<F> {
     /// Envoy all the same would crash it.
     fn open_held(&self, host: &mut dyn Host, direction: Direction) {
         let flow = self.flow.get();
-        if flow.ended || flow.done || flow.held(direction).is_none() {
+        if flow.ended || flow.done || flow.replying || flow.held(direction).is_none() {
             return;
         }
         self.update(|flow| {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Buf, Bytes};
 use callout_common::grpc::Service;
 use callout_common::host::{Body, MetadataSource};
-use callout_common::{Direction, Map, Reply};
+use callout_common::{Direction, Map, Reply, ReplyPart};
 use callout_protos::envoy::config::core::v3::Metadata;
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
 use callout_protos::pbjson_types::{Any, Struct, value::Kind};
@@ -25,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) request: bool,
     pub(crate) response: bool,
     pub(crate) reply: Option<Reply>,
+    /// Parts of a reply, in order.
+    pub(crate) parts: Vec<ReplyPart>,
 }
 
 impl Stream {
@@ -121,6 +123,13 @@ impl Stream {
                 cx.count_by(stats.rejected_header_mutations, rejected);
                 cx.count(stats.immediate_responses_sent);
                 outcome.reply = Some(reply);
+            }
+            Action::Part(part) => {
+                let part = immediate::part(*part)?;
+                if matches!(part, ReplyPart::Headers { .. }) {
+                    cx.count(stats.immediate_responses_sent);
+                }
+                outcome.parts.push(part);
             }
             Action::HalfClose => self.session = None,
         }

@@ -1,9 +1,12 @@
-//! `ImmediateResponse`: the processor answers the client.
+//! `ImmediateResponse` and `StreamedImmediateResponse`: the processor answers the client.
 
-use callout_common::Reply;
+use callout_common::headers::{is_framing, valid_name, valid_value};
 use callout_common::matching::MutationRules;
+use callout_common::{Reply, ReplyPart};
+use callout_protos::envoy::config::core::v3::HeaderMap;
 use callout_protos::envoy::service::ext_proc::v3::ImmediateResponse;
 
+use crate::machine::Part;
 use crate::mutate::{Kind, Length, Op, plan};
 
 /// The reply, and how many header changes were refused. The error is the details of a failure.
@@ -43,6 +46,44 @@ pub(crate) fn reply(
         reply.add_header(&name, &value);
     }
     Ok((reply, plan.rejected))
+}
+
+const INVALID: &str = "local_response_header_contains_invalid_character";
+
+/// A part of a reply; the error is the details of a failure.
+pub(crate) fn part(part: Part) -> Result<ReplyPart, &'static str> {
+    Ok(match part {
+        Part::HeadersResponse(headers) => {
+            let lines = lines(headers.headers.unwrap_or_default())?;
+            let status = lines.iter().find(|(name, _)| name == ":status");
+            let status = status.map(|(_, value)| std::str::from_utf8(value).map(str::parse));
+            let Some(Ok(Ok(status @ 200..=599))) = status else { return Err(INVALID) };
+            let mut reply = Reply::new(status);
+            for (name, value) in &lines {
+                reply.add_header(name, value);
+            }
+            ReplyPart::Headers { reply, end: headers.end_of_stream }
+        }
+        Part::BodyResponse(body) => {
+            let end = body.end_of_stream || body.end_of_stream_without_message;
+            ReplyPart::Data { bytes: body.body, end }
+        }
+        Part::TrailersResponse(trailers) => {
+            let mut lines = lines(trailers)?;
+            lines.retain(|(name, _)| valid_name(name) && !is_framing(name));
+            ReplyPart::Trailers(lines)
+        }
+    })
+}
+
+fn lines(map: HeaderMap) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
+    let line = |header: callout_protos::envoy::config::core::v3::HeaderValue| {
+        let name = header.key.to_ascii_lowercase();
+        let value = header.raw_value;
+        let valid = valid_name(name.strip_prefix(':').unwrap_or(&name)) && valid_value(&value);
+        if valid { Ok((name, value)) } else { Err(INVALID) }
+    };
+    map.headers.into_iter().map(line).collect()
 }
 
 #[cfg(test)]

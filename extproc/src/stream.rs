@@ -134,6 +134,7 @@ impl Stream {
         let outcome = self.carry_out(cx, actions);
         match outcome {
             Outcome { reply: Some(reply), .. } => Resume::Reply(reply),
+            Outcome { parts, .. } if !parts.is_empty() => Resume::Send(parts),
             Outcome { request: true, response: true, .. } => Resume::Both,
             Outcome { request: true, .. } => Resume::Request,
             Outcome { response: true, .. } => Resume::Response,

@@ -21,6 +21,7 @@ use callout_protos::envoy::service::ratelimit::v3::rate_limit_service_server::{
 };
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -28,6 +29,8 @@ use tokio::runtime::Runtime;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+type Answers = BoxStream<'static, Result<ProcessingResponse, Status>>;
+type Process = Arc<dyn Fn(ProcessingRequest, usize) -> Answers + Send + Sync>;
 type Unary<Q, A> = Arc<dyn Fn(Q, usize) -> BoxFuture<'static, Result<A, Status>> + Send + Sync>;
 
 /// What the services answer; the number counts their calls (or messages) from 0.
@@ -35,7 +38,7 @@ type Unary<Q, A> = Arc<dyn Fn(Q, usize) -> BoxFuture<'static, Result<A, Status>>
 pub struct Script {
     check: Unary<CheckRequest, CheckResponse>,
     limit: Unary<RateLimitRequest, RateLimitResponse>,
-    process: Unary<ProcessingRequest, ProcessingResponse>,
+    process: Process,
     recorded: bool,
 }
 
@@ -45,7 +48,7 @@ impl Default for Script {
         Self {
             check: Arc::new(|_, _| async { Ok(message(json!({"status": {}}))) }.boxed()),
             limit: Arc::new(|_, _| async { Ok(message(json!({"overallCode": "OK"}))) }.boxed()),
-            process: Arc::new(|request, _| async move { Ok(unchanged(&request)) }.boxed()),
+            process: Arc::new(|request, _| stream::iter([Ok(unchanged(&request))]).boxed()),
             recorded: true,
         }
     }
@@ -110,7 +113,20 @@ impl Script {
     where
         F: Future<Output = Result<ProcessingResponse, Status>> + Send + 'static,
     {
-        self.process = Arc::new(move |request, n| answer(request, n).boxed());
+        self.process = Arc::new(move |request, n| stream::once(answer(request, n)).boxed());
+        self
+    }
+
+    /// As [`Script::process`], with any number of answers to each message.
+    #[must_use]
+    pub fn process_each<S>(
+        mut self,
+        answers: impl Fn(ProcessingRequest, usize) -> S + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Stream<Item = Result<ProcessingResponse, Status>> + Send + 'static,
+    {
+        self.process = Arc::new(move |request, n| answers(request, n).boxed());
         self
     }
 
@@ -310,23 +326,28 @@ impl ExternalProcessor for Service {
     ) -> Result<Response<Self::ProcessStream>, Status> {
         let service = self.clone();
         let open = Open::new(&self.record);
-        let state = (request.into_inner(), service, open, false);
-        // One message in, one answer out; an error is the last.
-        let answers =
-            futures::stream::unfold(state, |(mut messages, service, open, over)| async move {
+        let none: Answers = stream::empty().boxed();
+        let state = (request.into_inner(), none, service, open, false);
+        // An error is the last answer.
+        let answers = stream::unfold(state, |state| async move {
+            let (mut messages, mut answers, service, open, over) = state;
+            loop {
                 if over {
                     open.finish();
                     return None;
+                }
+                if let Some(answer) = answers.next().await {
+                    let over = answer.is_err();
+                    return Some((answer, (messages, answers, service, open, over)));
                 }
                 let Some(Ok(message)) = messages.next().await else {
                     open.finish();
                     return None;
                 };
                 let n = service.note(&message);
-                let answer = (service.script.process)(message, n).await;
-                let over = answer.is_err();
-                Some((answer, (messages, service, open, over)))
-            });
+                answers = (service.script.process)(message, n);
+            }
+        });
         Ok(Response::new(Box::pin(answers)))
     }
 }

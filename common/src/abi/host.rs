@@ -19,7 +19,7 @@ use crate::export::RouteConfig;
 use crate::host::{
     Body, Header, Host, Level, Map, MetadataSource, MetadataValue, MetricId, MetricOp, Scheduler,
 };
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyPart};
 
 /// Envoy's side of a stream.
 ///
@@ -563,6 +563,48 @@ impl Host for AbiHost {
                 lend(reply.body_bytes()),
                 lend(reply.details_str().as_bytes()),
             );
+        }
+    }
+
+    fn send_part(&mut self, part: &ReplyPart) {
+        let Some(required) = required() else { return };
+        let lend_all = |lines: &[(String, Vec<u8>)]| -> Vec<_> {
+            lines.iter().map(|(name, value)| lend_header(name, value)).collect()
+        };
+        match part {
+            ReplyPart::Headers { reply, end } => {
+                let status = reply.status().to_string();
+                let mut lines = vec![lend_header(":status", status.as_bytes())];
+                lines.extend(lend_all(reply.headers()));
+                // SAFETY: see `AbiHost`; Envoy copies the lent lines.
+                unsafe {
+                    required.envoy_dynamic_module_callback_http_send_response_headers(
+                        self.0,
+                        lines.as_mut_ptr(),
+                        lines.len(),
+                        *end,
+                    );
+                }
+            }
+            // SAFETY: see `AbiHost`; Envoy copies the lent bytes.
+            ReplyPart::Data { bytes, end } => unsafe {
+                required.envoy_dynamic_module_callback_http_send_response_data(
+                    self.0,
+                    lend(bytes),
+                    *end,
+                );
+            },
+            ReplyPart::Trailers(lines) => {
+                let mut lines = lend_all(lines);
+                // SAFETY: see `AbiHost`; Envoy copies the lent lines.
+                unsafe {
+                    required.envoy_dynamic_module_callback_http_send_response_trailers(
+                        self.0,
+                        lines.as_mut_ptr(),
+                        lines.len(),
+                    );
+                }
+            }
         }
     }
 

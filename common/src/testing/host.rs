@@ -12,7 +12,7 @@ use crate::host::{
     Body, ConfigHost, Header, Host, Level, Map, MetadataSource, MetadataValue, MetricId,
     MetricKind, MetricOp, Scheduler,
 };
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyPart};
 
 /// Envoy's side of a stream, with real state. Everything may be set before a hook and read after.
 #[derive(Debug, Default)]
@@ -33,6 +33,8 @@ pub struct FakeHost {
     pub cluster: Option<String>,
     /// Replies that were sent.
     pub replies: Vec<Reply>,
+    /// Parts of a reply that were sent.
+    pub parts: Vec<ReplyPart>,
     /// Directions that were let go on.
     pub resumed: Vec<Direction>,
     /// Resets, with their details.
@@ -281,6 +283,10 @@ impl Host for FakeHost {
 
     fn scheduler(&mut self) -> Box<dyn Scheduler> {
         Box::new(self.committed.clone())
+    }
+
+    fn send_part(&mut self, part: &ReplyPart) {
+        self.parts.push(part.clone());
     }
 
     fn send_reply(&mut self, reply: &Reply) {

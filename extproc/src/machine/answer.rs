@@ -13,6 +13,7 @@ use callout_common::config::duration;
 
 const SPURIOUS: &str = "spurious_message";
 const UNHANDLED: &str = "unhandled_message";
+const DISABLED: &str = "unhandled_immediate_response_due_to_config_disabled_it";
 const NOT_DUPLEX: &str = "spurious_message:_Normal_body_mutation_response_is_received_while_body_mode__is_FULL_DUPLEX_STREAMED";
 /// The shortest time that an override may ask for.
 const LEAST_TIME: std::time::Duration = std::time::Duration::from_millis(1);
@@ -42,6 +43,11 @@ impl Machine {
             server_window_update: _,
         } = answer;
         let metadata = Action::Metadata { values: dynamic_metadata, typed: typed_dynamic_metadata };
+        let part = matches!(response, Some(Response::StreamedImmediateResponse(_)));
+        if self.replies() && !part {
+            self.spurious(SPURIOUS, &mut actions);
+            return actions;
+        }
         match response {
             Some(Response::RequestHeaders(headers)) => {
                 self.headers_answer(
@@ -75,8 +81,7 @@ impl Machine {
             }
             Some(Response::ImmediateResponse(immediate)) => {
                 if self.settings.disable_immediate_response {
-                    let details = "unhandled_immediate_response_due_to_config_disabled_it";
-                    self.spurious(details, &mut actions);
+                    self.spurious(DISABLED, &mut actions);
                 } else {
                     self.finished = true;
                     actions.extend([
@@ -88,9 +93,14 @@ impl Machine {
                     ]);
                 }
             }
-            Some(Response::StreamedImmediateResponse(_)) | None => {
-                self.spurious(UNHANDLED, &mut actions);
+            Some(Response::StreamedImmediateResponse(part)) => {
+                if self.settings.disable_immediate_response {
+                    self.spurious(DISABLED, &mut actions);
+                } else {
+                    self.reply_part(part, metadata, &mut actions);
+                }
             }
+            None => self.spurious(UNHANDLED, &mut actions),
         }
         actions
     }

@@ -5,6 +5,9 @@ use callout_common::{Direction, Reply};
 
 use super::{Action, Machine, Phase, Stat};
 
+/// The details where an answer to the client ends before its end.
+const CUT_SHORT: &str = "ext_proc_local_response_cut_short";
+
 impl Machine {
     /// The processor closed the exchange, or it failed.
     pub(crate) fn closed(&mut self, result: Result<(), Failure>) -> Vec<Action> {
@@ -16,7 +19,11 @@ impl Machine {
             Ok(()) => {
                 actions.push(Action::Count(Stat::ServerHalfClosed));
                 actions.push(Action::Count(Stat::Closed));
-                self.finish(&mut actions);
+                if self.replies() {
+                    self.fail(false, self.settings.status_on_error, CUT_SHORT, &mut actions);
+                } else {
+                    self.finish(&mut actions);
+                }
             }
             Err(failure) => {
                 actions.push(Action::Count(Stat::Failed));
@@ -54,9 +61,16 @@ impl Machine {
         self.fail(open, self.settings.status_on_error, details, actions);
     }
 
-    fn fail(&mut self, open: bool, status: u16, details: &str, actions: &mut Vec<Action>) {
+    pub(super) fn fail(
+        &mut self,
+        open: bool,
+        status: u16,
+        details: &str,
+        actions: &mut Vec<Action>,
+    ) {
         // What went both ways at once has no original any more to let pass.
         let lost = |side: &super::Side| side.duplex.sent && side.phase != Phase::Done;
+        let open = open && !self.replies();
         if open && !lost(&self.request) && !lost(&self.response) {
             actions.push(Action::Count(Stat::FailureModeAllowed));
             self.finish(actions);

@@ -6,6 +6,7 @@ mod duplex;
 mod failure;
 mod modes;
 mod observe;
+mod replying;
 mod streaming;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use duplex::Duplex;
 pub(crate) use modes::{BodyMode, Modes};
 use streaming::Pipe;
 pub(crate) use types::{
-    Action, Data, LengthRule, RouteCache, Settings, Stance, Stat, Target, What,
+    Action, Data, LengthRule, Part, RouteCache, Settings, Stance, Stat, Target, What,
 };
 
 /// What of a body came in while its headers were held.
@@ -54,6 +55,8 @@ enum Phase {
     Trailers,
     /// The processor replaced the body; what the peer sends of it goes.
     Replaced,
+    /// The processor answers the client: see `replying.rs`.
+    Replying,
     /// Everything passes, and is shown.
     Observed,
     /// Everything passes.
@@ -276,6 +279,8 @@ impl Machine {
             Phase::Draining => self.drain(direction),
             Phase::Trailers => (Vec::new(), hold),
             Phase::Replaced => (Vec::new(), Stance::Swallow),
+            // Nothing of an answered request goes anywhere.
+            Phase::Replying => (Vec::new(), hold),
             Phase::Start | Phase::UntilTrailers | Phase::Done => (Vec::new(), Stance::Pass),
         }
     }
@@ -311,7 +316,7 @@ impl Machine {
             Phase::UntilTrailers => (vec![self.send_trailers(direction)], hold),
             Phase::Streaming => self.stream_trailers(direction, bytes),
             Phase::Draining => self.drain(direction),
-            Phase::Trailers => (Vec::new(), hold),
+            Phase::Trailers | Phase::Replying => (Vec::new(), hold),
             Phase::Start | Phase::Replaced | Phase::Done => (Vec::new(), Stance::Pass),
         }
     }
@@ -335,7 +340,7 @@ impl Machine {
         for direction in BOTH {
             let side = self.side(direction);
             match side.phase {
-                Phase::Start | Phase::Replaced | Phase::Draining => {}
+                Phase::Start | Phase::Replaced | Phase::Draining | Phase::Replying => {}
                 Phase::Streaming | Phase::Duplex => self.stream_finish(direction, actions),
                 _ => {
                     if side.held() {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callout_common::{Direction, Hold, Reply};
-use callout_protos::envoy::service::ext_proc::v3::{HeaderMutation, ImmediateResponse};
+use callout_protos::envoy::service::ext_proc::v3::{
+    HeaderMutation, ImmediateResponse, streamed_immediate_response,
+};
 use callout_protos::pbjson_types::{Any, Struct};
 
 use super::Modes;
@@ -162,9 +164,14 @@ pub(crate) enum Action {
     Reply(Reply),
     /// Answer the request as the processor says.
     Immediate(Box<ImmediateResponse>),
+    /// Answer the request part by part. May fail: see [`super::Machine::rejected`].
+    Part(Box<Part>),
     /// Nothing more goes to the processor.
     HalfClose,
 }
+
+/// A part of a `StreamedImmediateResponse`.
+pub(crate) type Part = streamed_immediate_response::Response;
 
 /// What a hook tells Envoy about the piece at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -39,6 +39,9 @@ void CALLBACK(http_set_buffer_limit)(void* filter, uint64_t limit);
 
 // Replies and flow.
 void CALLBACK(http_send_response)(void* filter, uint32_t status, envoy_dynamic_module_type_module_http_header* headers, size_t header_count, MBUF body, MBUF details);
+void CALLBACK(http_send_response_headers)(void* filter, envoy_dynamic_module_type_module_http_header* headers, size_t header_count, bool end_of_stream);
+void CALLBACK(http_send_response_data)(void* filter, MBUF data, bool end_of_stream);
+void CALLBACK(http_send_response_trailers)(void* filter, envoy_dynamic_module_type_module_http_header* trailers, size_t trailer_count);
 void CALLBACK(http_filter_continue_decoding)(void* filter);
 void CALLBACK(http_filter_continue_encoding)(void* filter);
 void CALLBACK(http_filter_reset_stream)(void* filter, envoy_dynamic_module_type_http_filter_stream_reset_reason reason, MBUF details);

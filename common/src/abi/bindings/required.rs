@@ -133,6 +133,22 @@ pub struct Required {
         body: envoy_dynamic_module_type_module_buffer,
         details: envoy_dynamic_module_type_module_buffer,
     ),
+    pub envoy_dynamic_module_callback_http_send_response_headers: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        headers: *mut envoy_dynamic_module_type_module_http_header,
+        header_count: usize,
+        end_of_stream: bool,
+    ),
+    pub envoy_dynamic_module_callback_http_send_response_data: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        data: envoy_dynamic_module_type_module_buffer,
+        end_of_stream: bool,
+    ),
+    pub envoy_dynamic_module_callback_http_send_response_trailers: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        trailers: *mut envoy_dynamic_module_type_module_http_header,
+        trailer_count: usize,
+    ),
     pub envoy_dynamic_module_callback_http_filter_continue_decoding: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
     ),
@@ -417,6 +433,18 @@ impl Required {
             __library.get(b"envoy_dynamic_module_callback_http_send_response\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_send_response_headers = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_send_response_headers\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_send_response_data = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_send_response_data\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_send_response_trailers = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_send_response_trailers\0")
+        }
+            .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_filter_continue_decoding = unsafe {
             __library
                 .get(b"envoy_dynamic_module_callback_http_filter_continue_decoding\0")
@@ -601,6 +629,9 @@ impl Required {
             envoy_dynamic_module_callback_http_get_buffer_limit,
             envoy_dynamic_module_callback_http_set_buffer_limit,
             envoy_dynamic_module_callback_http_send_response,
+            envoy_dynamic_module_callback_http_send_response_headers,
+            envoy_dynamic_module_callback_http_send_response_data,
+            envoy_dynamic_module_callback_http_send_response_trailers,
             envoy_dynamic_module_callback_http_filter_continue_decoding,
             envoy_dynamic_module_callback_http_filter_continue_encoding,
             envoy_dynamic_module_callback_http_filter_reset_stream,
@@ -952,6 +983,53 @@ impl Required {
                 header_count,
                 body,
                 details,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_send_response_headers(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        headers: *mut envoy_dynamic_module_type_module_http_header,
+        header_count: usize,
+        end_of_stream: bool,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_send_response_headers)(
+                filter,
+                headers,
+                header_count,
+                end_of_stream,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_send_response_data(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        data: envoy_dynamic_module_type_module_buffer,
+        end_of_stream: bool,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_send_response_data)(
+                filter,
+                data,
+                end_of_stream,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_send_response_trailers(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        trailers: *mut envoy_dynamic_module_type_module_http_header,
+        trailer_count: usize,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_send_response_trailers)(
+                filter,
+                trailers,
+                trailer_count,
             )
         }
     }
