@@ -64,7 +64,8 @@ impl Class {
                 | CallError::Unreachable(_)
                 | CallError::NotSent
                 | CallError::Reset(_)
-                | CallError::BreakerOpen => Self::Unavailable,
+                | CallError::BreakerOpen
+                | CallError::TooMany => Self::Unavailable,
                 CallError::Overload => Self::Overloaded,
                 CallError::TooLarge | CallError::Decode(_) => Self::InvalidReply,
                 CallError::Status { code, .. } => Self::Status(*code),

@@ -4,6 +4,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use callout_protos::pbjson_types;
+use serde::Deserialize;
+
+use crate::config::{ConfigError, positive_duration, refuse_if};
+
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSettings {
@@ -11,6 +16,27 @@ pub struct BreakerSettings {
     pub failures: u32,
     /// How long it stays open before one call may try.
     pub pause: Duration,
+}
+
+/// [`BreakerSettings`], as they are written under `callout.breaker`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerFields {
+    consecutive_failures: u32,
+    pause: Option<pbjson_types::Duration>,
+}
+
+impl BreakerSettings {
+    /// Checks what is written.
+    ///
+    /// # Errors
+    /// The field that is wrong and why.
+    pub fn configure(fields: &BreakerFields) -> Result<Self, ConfigError> {
+        let BreakerFields { consecutive_failures: failures, pause } = fields;
+        refuse_if(*failures == 0, "consecutive_failures", "must be greater than 0")?;
+        let pause = positive_duration(pause.as_ref(), "pause", Duration::from_secs(1))?;
+        Ok(Self { failures: *failures, pause })
+    }
 }
 
 /// The breaker of one service. Verdicts don't feed it: only calls without an answer are failures.

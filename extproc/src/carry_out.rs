@@ -1,9 +1,10 @@
 //! Carries out what the machine wants done.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use callout_common::grpc::Service;
+use callout_common::grpc::{CallError, Failure, Service};
 use callout_common::host::{Body, MetadataSource};
 use callout_common::{Direction, Map, Reply, ReplyPart};
 use callout_protos::envoy::config::core::v3::Metadata;
@@ -94,6 +95,8 @@ impl Stream {
                     cx.append_body(body, &part);
                 }
             }
+            Action::Failed(cause) => self.outcome.failed(cause),
+            Action::Gather(direction, delay) => cx.after(delay, Event::Gathered(direction)),
             Action::Nudge(direction) => {
                 // A stream that has ended needs none.
                 let _ = cx.outbox().send(Event::Nudge(direction));
@@ -115,11 +118,16 @@ impl Stream {
             Action::Release(Direction::Request) => outcome.request = true,
             Action::Release(Direction::Response) => outcome.response = true,
             Action::Reply(reply) => {
+                self.outcome.refused();
                 cx.count(stats.immediate_responses_sent);
                 outcome.reply = Some(reply);
             }
             Action::Immediate(answer) => {
-                let (reply, rejected) = immediate::reply(*answer, &self.config().mutation_rules)?;
+                let (reply, rejected) = immediate::reply(
+                    *answer,
+                    &self.config().mutation_rules,
+                    self.config().callout.append_action,
+                )?;
                 cx.count_by(stats.rejected_header_mutations, rejected);
                 cx.count(stats.immediate_responses_sent);
                 outcome.reply = Some(reply);
@@ -138,6 +146,7 @@ impl Stream {
 
     fn send(&mut self, cx: &mut Context<'_>, direction: Direction, what: What) {
         let forward = &self.config().forward;
+        let sent = what.clone();
         let request = match what {
             What::Headers { end } => {
                 let lines = cx.headers(headers_of(direction)).all();
@@ -163,6 +172,7 @@ impl Stream {
         } else {
             Exchange::First(self.machine.modes(), settings.send_body_without_waiting)
         };
+        self.outcome.sent(direction, &sent);
         let message = message::message(request, self.metadata(cx), attributes, exchange);
         if self.session.is_none() && !self.opened {
             self.open(cx);
@@ -197,7 +207,27 @@ impl Stream {
             overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
         }
         let client = service.client.clone().through(&self.filter.clusters);
-        let (session, work) = Session::new(client, metadata, self.config().linger, cx.outbox());
+        let refused = match &self.filter.breaker {
+            Some(breaker) if !breaker.admits(Instant::now()) => {
+                cx.count(self.filter.stats.breaker_open);
+                Some(CallError::BreakerOpen)
+            }
+            _ => None,
+        };
+        let place = self.filter.places.take();
+        let refused = refused.or_else(|| {
+            place.is_none().then(|| {
+                cx.count(self.filter.stats.too_many_streams);
+                CallError::TooMany
+            })
+        });
+        if let Some(error) = refused {
+            // As an event: a hook can't let go what it is about to hold.
+            let _ = cx.outbox().send(Event::Closed(Err(Failure::Call(error))));
+            return;
+        }
+        let (session, work) =
+            Session::new(client, metadata, self.config().linger, place, cx.outbox());
         cx.spawn_detached(work);
         cx.count(self.filter.stats.streams_started);
         self.session = Some(session);
@@ -292,7 +322,13 @@ impl Stream {
                 LengthRule::Dropped => Length::Dropped,
             },
         };
-        let plan = mutate::plan(mutation, &self.config().mutation_rules, kind, length)?;
+        let plan = mutate::plan(
+            mutation,
+            &self.config().mutation_rules,
+            kind,
+            length,
+            self.config().callout.append_action,
+        )?;
         cx.count_by(self.filter.stats.rejected_header_mutations, plan.rejected);
         if plan.ops.is_empty() {
             return Ok(());
@@ -304,6 +340,12 @@ impl Stream {
                 Op::Remove(name) => headers.remove(&name),
                 Op::Set(name, value) => headers.set(&name, &value),
                 Op::Add(name, value) => headers.add(&name, &value),
+                Op::AddIfAbsent(name, value) => {
+                    headers.view().get(&name).is_some() || headers.add(&name, &value)
+                }
+                Op::SetIfPresent(name, value) => {
+                    headers.view().get(&name).is_none() || headers.set(&name, &value)
+                }
             };
         }
         if cx.headers(map).size().is_within_limits(before) {
@@ -340,7 +382,7 @@ pub(crate) const fn slot<T>(both: &mut [T; 2], direction: Direction) -> &mut T {
     }
 }
 
-const fn headers_of(direction: Direction) -> Map {
+pub(crate) const fn headers_of(direction: Direction) -> Map {
     match direction {
         Direction::Request => Map::Request,
         Direction::Response => Map::Response,

@@ -13,6 +13,7 @@ use proto::external_processor::RouteCacheAction;
 use serde::Deserialize;
 
 use crate::attributes::Attributes;
+use crate::callout::{Callout, Fields};
 use crate::machine::{Modes, RouteCache, Settings};
 
 /// What the built-in waits for an answer when no timeout is set, and the longest it may be told to.
@@ -24,10 +25,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const DEFERRED_CLOSE: Duration = Duration::from_secs(5);
 const BEYOND: &str = "a module can't do this: Envoy's module interface does not offer it";
 
-/// What this suite adds, under `callout`. Nothing yet; unknown keys are refused.
+/// What this suite adds per route, under `callout`. Nothing yet; unknown keys are refused.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Callout {}
+struct RouteFields {}
 
 /// The filter's configuration. Fields are named as in `ExternalProcessor`.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) mutation_rules: MutationRules,
     pub(crate) forward: HeaderChoice,
     pub(crate) metadata: MetadataOptions,
+    /// What this suite adds.
+    pub(crate) callout: Callout,
 }
 
 /// Namespaces of metadata.
@@ -80,7 +83,8 @@ impl MetadataOptions {
 impl Config {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.message::<proto::ExternalProcessor>()?;
-        let Callout {} = parsed.callout()?;
+        let callout: Fields = parsed.callout()?;
+        let callout = Callout::configure(callout).map_err(|error| error.under("callout"))?;
         // Every field is named here, so that none is ignored in silence.
         let proto::ExternalProcessor {
             grpc_service,
@@ -176,6 +180,10 @@ impl Config {
                 allow_content_length_header,
                 observability: observability_mode,
                 send_body_without_waiting: send_body_without_waiting_for_header_response,
+                body_limit: callout.body_limit,
+                stall_timeout: callout.stall_timeout,
+                on_error: callout.on_error.clone(),
+                chunking: callout.chunking,
             },
             linger: match (observability_mode, &deferred_close_timeout) {
                 (true, None) => DEFERRED_CLOSE,
@@ -189,6 +197,7 @@ impl Config {
             forward: HeaderChoice::configure(allowed.as_ref(), disallowed.as_ref())
                 .map_err(|error| error.under("forward_rules"))?,
             metadata: MetadataOptions::read(metadata_options),
+            callout,
         })
     }
 }
@@ -232,7 +241,7 @@ pub struct Overrides {
 impl Route {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.route_message::<proto::ExtProcPerRoute>()?;
-        let Callout {} = parsed.callout()?;
+        let RouteFields {} = parsed.callout()?;
         match parsed.message.r#override {
             Some(Override::Disabled(true)) => Ok(Self::Disabled),
             Some(Override::Disabled(false)) => {

@@ -13,6 +13,7 @@ use crate::mutate::{Kind, Length, Op, plan};
 pub(crate) fn reply(
     immediate: ImmediateResponse,
     rules: &MutationRules,
+    by_action: bool,
 ) -> Result<(Reply, u64), &'static str> {
     let ImmediateResponse { status, headers, body, grpc_status, details } = immediate;
     let status = match status.map_or(200, |status| status.code) {
@@ -20,18 +21,30 @@ pub(crate) fn reply(
         ..200 => 200,
         _ => 500,
     };
-    let plan = plan(headers.unwrap_or_default(), rules, Kind::Response, Length::Dropped)?;
+    let plan =
+        plan(headers.unwrap_or_default(), rules, Kind::Response, Length::Dropped, by_action)?;
     let mut lines: Vec<(String, Vec<u8>)> = Vec::new();
     for op in plan.ops {
         match op {
             Op::Remove(name) => lines.retain(|(line, _)| *line != name),
             // Its status is a field of its own.
-            Op::Set(name, _) | Op::Add(name, _) if name.starts_with(':') => {}
+            Op::Set(name, _) if name.starts_with(':') => {}
             Op::Set(name, value) => {
                 lines.retain(|(line, _)| *line != name);
                 lines.push((name, value));
             }
             Op::Add(name, value) => lines.push((name, value)),
+            Op::AddIfAbsent(name, value) => {
+                if lines.iter().all(|(line, _)| *line != name) {
+                    lines.push((name, value));
+                }
+            }
+            Op::SetIfPresent(name, value) => {
+                if lines.iter().any(|(line, _)| *line == name) {
+                    lines.retain(|(line, _)| *line != name);
+                    lines.push((name, value));
+                }
+            }
         }
     }
     // A 204 and a 304 have no body (RFC 9110 section 6.4.1).
@@ -116,7 +129,7 @@ mod tests {
     }
 
     fn made(code: i32, headers: &[(&str, &str)]) -> (Reply, u64) {
-        reply(immediate(code, headers), &MutationRules::default()).unwrap()
+        reply(immediate(code, headers), &MutationRules::default(), false).unwrap()
     }
 
     #[test]

@@ -2,22 +2,28 @@
 //! and responses, as with the built-in `envoy.filters.http.ext_proc`, out of a dynamic module.
 
 mod attributes;
+mod callout;
 mod carry_out;
 mod config;
 mod immediate;
 mod machine;
 mod message;
 mod mutate;
+mod outcome;
 mod session;
 mod stats;
 mod stream;
+mod tape;
 
 use std::sync::Arc;
 
+use callout_common::breaker::Breaker;
 use callout_common::clusters::Clusters;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use config::{Config, Route};
+use outcome::Latencies;
+use session::Places;
 use stats::Stats;
 use stream::Stream;
 
@@ -26,7 +32,10 @@ use stream::Stream;
 pub struct ExtProc {
     config: Config,
     stats: Stats,
+    latencies: Latencies,
     clusters: Clusters,
+    breaker: Option<Breaker>,
+    places: Places,
 }
 
 impl Filter for ExtProc {
@@ -37,8 +46,14 @@ impl Filter for ExtProc {
         let mut config = Config::read(raw)?;
         config.service = config.service.through(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
-        let clusters = setup.clusters().clone();
-        Ok(Self { config, stats: Stats::define(setup)?, clusters })
+        Ok(Self {
+            stats: Stats::define(setup)?,
+            latencies: Latencies::define(setup)?,
+            clusters: setup.clusters().clone(),
+            breaker: config.callout.breaker.map(Breaker::new),
+            places: Places::new(config.callout.max_streams),
+            config,
+        })
     }
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {

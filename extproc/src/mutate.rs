@@ -3,6 +3,7 @@
 use callout_common::headers::{MAX_LINES, is_framing, valid_name, valid_value};
 use callout_common::matching::{MutationRules, Operation, Rule};
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
+use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
 
 /// Which message the headers belong to.
@@ -33,6 +34,10 @@ pub(crate) enum Op {
     Remove(String),
     Set(String, Vec<u8>),
     Add(String, Vec<u8>),
+    /// Adds a line where there is none of the name.
+    AddIfAbsent(String, Vec<u8>),
+    /// Sets a line where there is one of the name.
+    SetIfPresent(String, Vec<u8>),
 }
 
 /// Changes that may be made, in order.
@@ -43,12 +48,14 @@ pub(crate) struct Plan {
     pub(crate) rejected: u64,
 }
 
-/// Plans `mutation`; the error is the details of the reply.
+/// Plans `mutation`; the error is the details of the reply. The built-in looks at `append` alone;
+/// with `by_action` it is `append_action` that counts, where `append` is not set.
 pub(crate) fn plan(
     mutation: HeaderMutation,
     rules: &MutationRules,
     kind: Kind,
     length: Length<'_>,
+    by_action: bool,
 ) -> Result<Plan, &'static str> {
     let HeaderMutation { set_headers, remove_headers } = mutation;
     if set_headers.len() > MAX_LINES || remove_headers.len() > MAX_LINES {
@@ -67,7 +74,7 @@ pub(crate) fn plan(
             Rule::Error => return Err("header_mutation_remove_headers_failed"),
         }
     }
-    for HeaderValueOption { header, append, append_action: _, keep_empty_value: _ } in set_headers {
+    for HeaderValueOption { header, append, append_action, keep_empty_value: _ } in set_headers {
         let Some(header) = header else { continue };
         let name = header.key.to_ascii_lowercase();
         // The built-in reads nothing but raw_value.
@@ -92,10 +99,22 @@ pub(crate) fn plan(
         let rule = if exempt { Rule::Allowed } else { rules.check(Operation::Set, &name) };
         match rule {
             Rule::Allowed if !whole(&name, &value) => plan.rejected += 1,
-            Rule::Allowed if append.is_some_and(|append| append.value) => {
-                plan.ops.push(Op::Add(name, value));
+            Rule::Allowed => {
+                let op = match append {
+                    // A pseudo header has one line.
+                    _ if name.starts_with(':') => Op::Set,
+                    Some(append) if append.value => Op::Add,
+                    None if by_action => match HeaderAppendAction::try_from(append_action) {
+                        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => Op::Add,
+                        Ok(HeaderAppendAction::AddIfAbsent) => Op::AddIfAbsent,
+                        Ok(HeaderAppendAction::OverwriteIfExists) => Op::SetIfPresent,
+                        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => Op::Set,
+                        Err(_) => return Err("header_mutation_set_headers_failed"),
+                    },
+                    _ => Op::Set,
+                };
+                plan.ops.push(op(name, value));
             }
-            Rule::Allowed => plan.ops.push(Op::Set(name, value)),
             Rule::Ignored => plan.rejected += 1,
             Rule::Error => return Err("header_mutation_set_headers_failed"),
         }
@@ -159,7 +178,7 @@ mod tests {
     }
 
     fn planned(mutation: HeaderMutation, kind: Kind) -> Result<Plan, &'static str> {
-        plan(mutation, &MutationRules::default(), kind, Length::Fixed(Some(b"3")))
+        plan(mutation, &MutationRules::default(), kind, Length::Fixed(Some(b"3")), false)
     }
 
     const REQUEST: Kind = Kind::Request { method: false };
@@ -171,6 +190,26 @@ mod tests {
         let plan = planned(mutation, REQUEST).unwrap();
         let ops = [Op::Set("x-a".into(), b"1".into()), Op::Add("x-b".into(), b"2".into())];
         assert_eq!(plan, Plan { ops: ops.into(), rejected: 0 });
+    }
+
+    #[test]
+    fn append_action_counts_where_asked_for_and_append_is_not_set() {
+        let mut mutation = set(&[("x-a", "1"), ("x-b", "1"), ("x-c", "1"), ("x-d", "1")]);
+        for (action, option) in mutation.set_headers.iter_mut().enumerate() {
+            option.append_action = i32::try_from(action).unwrap();
+        }
+        mutation.set_headers.push(set(&[("x-e", "1")]).set_headers[0].clone());
+        mutation.set_headers[4].append = Some(BoolValue { value: false });
+        let plan = plan(mutation, &MutationRules::default(), REQUEST, Length::Dropped, true);
+        let line = |name: &str| (name.to_owned(), b"1".to_vec());
+        let expected = [
+            Op::Add(line("x-a").0, line("x-a").1),
+            Op::AddIfAbsent(line("x-b").0, line("x-b").1),
+            Op::Set(line("x-c").0, line("x-c").1),
+            Op::SetIfPresent(line("x-d").0, line("x-d").1),
+            Op::Set(line("x-e").0, line("x-e").1),
+        ];
+        assert_eq!(plan.unwrap().ops, expected);
     }
 
     #[test]
@@ -216,7 +255,7 @@ mod tests {
     fn content_length_is_set_only_where_it_can_be_checked() {
         let length = |policy, value: &str| {
             let mutation = set(&[("content-length", value)]);
-            plan(mutation, &MutationRules::default(), REQUEST, policy).unwrap().ops.len()
+            plan(mutation, &MutationRules::default(), REQUEST, policy, false).unwrap().ops.len()
         };
         assert_eq!((length(Length::Checked, "9"), length(Length::Dropped, "9")), (1, 0));
         assert_eq!(

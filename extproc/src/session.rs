@@ -12,8 +12,10 @@ use callout_protos::envoy::service::ext_proc::v3::{ProcessingRequest, Processing
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::stream::Event;
+use crate::tape::Tape;
 
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
@@ -24,6 +26,27 @@ pub(crate) struct Session {
     backlog: Arc<Backlog>,
     /// Dropped with the session: the exchange lingers, and then goes.
     _over: oneshot::Sender<()>,
+    _place: Option<Place>,
+}
+
+/// The bound on open exchanges.
+#[derive(Debug)]
+pub(crate) struct Places(Arc<Semaphore>);
+
+/// One of the places; given back when dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+impl Places {
+    /// So many; without a number as many as there can be.
+    pub(crate) fn new(most: Option<usize>) -> Self {
+        let most = most.unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Semaphore::new(most)))
+    }
+
+    /// A free place, if there is one.
+    pub(crate) fn take(&self) -> Option<Place> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 /// What was sent and not taken by the connection yet.
@@ -37,6 +60,44 @@ struct Backlog {
 /// Where a backlog that was too long has become short enough, in bytes.
 const ROOM: usize = 16 << 10;
 
+/// One attempt at an exchange, to its end.
+async fn played(
+    client: &Client,
+    metadata: &MetadataMap,
+    tape: &Tape,
+    answers: &Outbox<Event>,
+    backlog: &Arc<Backlog>,
+    room: &Outbox<Event>,
+) -> Result<(), CallError> {
+    let (backlog, room) = (Arc::clone(backlog), room.clone());
+    let messages = tape.play().inspect(move |message| {
+        if backlog.taken(message.len()) {
+            let _ = room.send(Event::Room);
+        }
+    });
+    let mut call = client.bidi(PROCESS, metadata, messages).await?;
+    while let Some(answer) = call.next::<ProcessingResponse>().await? {
+        tape.forget();
+        if answers.send(Event::Answer(Box::new(answer))).is_err() {
+            // The stream is over; whatever else comes is read away until the end.
+            continue;
+        }
+    }
+    Ok(())
+}
+
+impl Backlog {
+    /// So many bytes were taken; whether the stream wants to know that there is room again.
+    fn taken(&self, bytes: usize) -> bool {
+        let before = self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            // What is sent again was taken before.
+            Some(now.saturating_sub(bytes))
+        });
+        let left = before.unwrap_or_default().saturating_sub(bytes);
+        left <= ROOM && self.asked.swap(false, Ordering::SeqCst)
+    }
+}
+
 impl Session {
     /// An exchange, and the work that carries it. It lasts for `linger` after this end is dropped,
     /// at the most.
@@ -44,6 +105,7 @@ impl Session {
         client: Client,
         metadata: MetadataMap,
         linger: Duration,
+        place: Option<Place>,
         outbox: Outbox<Event>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (messages, queue) = mpsc::unbounded();
@@ -51,23 +113,22 @@ impl Session {
         let (answers, room) = (outbox.clone(), outbox.clone());
         let backlog = Arc::new(Backlog::default());
         let taken = Arc::clone(&backlog);
-        let queue = queue.inspect(move |message: &Bytes| {
-            let before = taken.bytes.fetch_sub(message.len(), Ordering::SeqCst);
-            let short = before.saturating_sub(message.len()) <= ROOM;
-            if short && taken.asked.swap(false, Ordering::SeqCst) {
-                let _ = room.send(Event::Room);
-            }
-        });
+        let tape = Tape::new(queue, client.retries());
         let exchange = async move {
             let exchange = async {
-                let mut call = client.bidi(PROCESS, &metadata, queue).await?;
-                while let Some(answer) = call.next::<ProcessingResponse>().await? {
-                    if answers.send(Event::Answer(Box::new(answer))).is_err() {
-                        // The stream is over; whatever else comes is read away until the end.
-                        continue;
-                    }
+                let mut retries = 0;
+                // Kept over the next attempt: it counts against the budget until it is over.
+                let mut _leave;
+                loop {
+                    let played = played(&client, &metadata, &tape, &answers, &taken, &room).await;
+                    let Err(error) = played else { return Ok(()) };
+                    let again = tape.is_whole().then(|| client.again(&error, retries)).flatten();
+                    let Some((delay, leave)) = again else { return Err(error) };
+                    _leave = leave;
+                    retries += 1;
+                    let _ = answers.send(Event::Retried);
+                    tokio::time::sleep(delay).await;
                 }
-                Ok::<(), CallError>(())
             };
             let lingering = async {
                 let _ = ended.await;
@@ -84,7 +145,7 @@ impl Session {
                 AssertUnwindSafe(exchange).catch_unwind().await.unwrap_or(Err(Failure::Lost));
             let _ = outbox.send(Event::Closed(result));
         };
-        (Self { messages, backlog, _over: over }, work)
+        (Self { messages, backlog, _over: over, _place: place }, work)
     }
 
     /// Sends a message. One that can't go any more is answered by the exchange's end.

@@ -40,6 +40,18 @@ pub(crate) struct Stats {
     pub(crate) server_half_closed: Counter,
     /// Pieces that `observability_mode` left out, because the processor is too slow.
     pub(crate) observation_dropped: Counter,
+    /// Exchanges that the processor was not asked about.
+    pub(crate) skipped: Counter,
+    /// Bodies that it was not shown.
+    pub(crate) body_skipped: Counter,
+    /// Bodies that were refused as too long.
+    pub(crate) body_rejected: Counter,
+    /// Exchanges that were not begun, because the breaker is open.
+    pub(crate) breaker_open: Counter,
+    /// Exchanges that were not begun, because as many as may be are open.
+    pub(crate) too_many_streams: Counter,
+    /// Exchanges that were begun again.
+    pub(crate) retried: Counter,
     /// Failed exchanges by their cause.
     pub(crate) call_failed: LabelledCounter,
 }
@@ -64,6 +76,12 @@ impl Stats {
             immediate_responses_sent: setup.counter("immediate_responses_sent")?,
             server_half_closed: setup.counter("server_half_closed")?,
             observation_dropped: setup.counter("observation_dropped")?,
+            skipped: setup.counter("skipped")?,
+            body_skipped: setup.counter("body_skipped")?,
+            body_rejected: setup.counter("body_rejected")?,
+            breaker_open: setup.counter("breaker_open")?,
+            too_many_streams: setup.counter("too_many_streams")?,
+            retried: setup.counter("retried")?,
             call_failed: setup.labelled_counter("call_failed", "cause")?,
         })
     }
@@ -82,6 +100,8 @@ impl Stats {
             Stat::ClearRouteDisabled => self.clear_route_cache_disabled,
             Stat::ServerHalfClosed => self.server_half_closed,
             Stat::ObservationDropped => self.observation_dropped,
+            Stat::BodySkipped => self.body_skipped,
+            Stat::BodyRejected => self.body_rejected,
         }
     }
 }

@@ -1,18 +1,20 @@
 //! One exchange: feeds hooks and answers to the machine.
 
 use std::sync::{Arc, Once};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use callout_common::config::since_epoch;
 use callout_common::grpc::Failure;
+use callout_common::headers::Headers;
 use callout_common::host::Body;
 use callout_common::{Cx, Direction, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use crate::ExtProc;
-use crate::carry_out::{Outcome, ours, slot};
+use crate::carry_out::{Outcome, headers_of, ours, slot};
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
-use crate::machine::{Action, Data, Machine, Stance};
+use crate::machine::{Action, Data, Machine, Over, Stance};
+use crate::outcome::Outcome as Record;
 use crate::session::Session;
 
 /// What comes from off the worker.
@@ -25,6 +27,10 @@ pub enum Event {
         number: u64,
     },
     Nudge(Direction),
+    /// Small pieces have waited long enough for others.
+    Gathered(Direction),
+    /// The exchange failed before any answer, and is begun again.
+    Retried,
     /// The processor has caught up with what was sent to it.
     Room,
 }
@@ -48,6 +54,9 @@ pub struct Stream {
     pub(crate) behind: [usize; 2],
     /// When the request began, since 1970.
     pub(crate) began: Duration,
+    pub(crate) outcome: Record,
+    /// The first headers were looked at.
+    looked_at: bool,
 }
 
 impl Stream {
@@ -68,6 +77,8 @@ impl Stream {
             shown: [0; 2],
             behind: [0; 2],
             began: since_epoch(SystemTime::now()),
+            outcome: Record::default(),
+            looked_at: false,
         }
     }
 
@@ -109,11 +120,54 @@ impl Stream {
             Stance::Hold(hold) => Step::Pause(hold),
             Stance::Flush(hold) => Step::Flush(hold),
             Stance::Pass => Step::Continue,
+            Stance::Release => Step::Release,
             Stance::Swallow => {
                 self.take_ours(cx, direction);
                 Step::Continue
             }
         }
+    }
+
+    /// The headers of `direction` came.
+    fn headers(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
+        if self.disabled() {
+            return Step::Continue;
+        }
+        if !std::mem::replace(&mut self.looked_at, true) && self.is_skipped(cx) {
+            cx.count(self.filter.stats.skipped);
+            self.outcome.skipped();
+            self.machine.skip();
+        }
+        let headers = cx.headers(headers_of(direction));
+        let length = headers.get_str("content-length").and_then(|length| length.parse().ok());
+        let too_long = length.and_then(|length| self.machine.is_too_long(direction, length));
+        if too_long == Some(Over::Reject) {
+            let rejected = self.machine.reject_body(direction);
+            return self.hook(cx, direction, (rejected, Stance::Pass));
+        }
+        let unseen = !end && (too_long.is_some() || self.is_unseen(headers));
+        if unseen && self.machine.skip_body(direction) {
+            cx.count(self.filter.stats.body_skipped);
+        }
+        let taken = self.machine.headers(direction, end);
+        self.hook(cx, direction, taken)
+    }
+
+    /// Whether the processor is not asked about the request.
+    fn is_skipped(&self, cx: &Context<'_>) -> bool {
+        let request = cx.request();
+        let of = |name| request.get(name).unwrap_or_default();
+        self.config().callout.skip.covers(of(":method"), of(":path"))
+    }
+
+    /// Whether it is not shown bodies of this content type.
+    fn is_unseen(&self, headers: Headers<'_>) -> bool {
+        let types = &self.config().callout.skipped_types;
+        let Some(value) = headers.get_str("content-type").filter(|_| !types.is_empty()) else {
+            return false;
+        };
+        let essence = value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase();
+        types.iter().any(|matcher| matcher.matches(essence.as_bytes()))
     }
 
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
@@ -128,6 +182,13 @@ impl Stream {
         };
         let taken = self.machine.data(direction, data);
         self.hook(cx, direction, taken)
+    }
+
+    /// The processor did not answer.
+    fn fell_silent(&self) {
+        if let Some(breaker) = &self.filter.breaker {
+            breaker.failed(Instant::now());
+        }
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Resume {
@@ -147,11 +208,7 @@ impl HttpStream for Stream {
     type Event = Event;
 
     fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
-        if self.disabled() {
-            return Step::Continue;
-        }
-        let taken = self.machine.headers(Direction::Request, end);
-        self.hook(cx, Direction::Request, taken)
+        self.headers(cx, Direction::Request, end)
     }
 
     fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
@@ -166,11 +223,7 @@ impl HttpStream for Stream {
     }
 
     fn response_headers(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
-        if self.disabled() {
-            return Step::Continue;
-        }
-        let taken = self.machine.headers(Direction::Response, end);
-        self.hook(cx, Direction::Response, taken)
+        self.headers(cx, Direction::Response, end)
     }
 
     fn response_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
@@ -199,14 +252,34 @@ impl HttpStream for Stream {
 
     fn event(&mut self, cx: &mut Context<'_>, event: Event) -> Resume {
         let actions = match event {
-            Event::Answer(answer) => self.machine.answer(*answer),
-            Event::Deadline { direction, number } => self.machine.deadline(direction, number),
+            Event::Answer(answer) => {
+                if let Some(breaker) = &self.filter.breaker {
+                    breaker.answered();
+                }
+                self.outcome.answered(cx, &self.filter.latencies, &answer);
+                self.machine.answer(*answer)
+            }
+            Event::Deadline { direction, number } => {
+                let actions = self.machine.deadline(direction, number);
+                if !actions.is_empty() {
+                    self.fell_silent();
+                }
+                actions
+            }
             Event::Nudge(direction) => self.machine.nudged(direction),
+            Event::Gathered(direction) => self.machine.gathered(direction),
+            Event::Retried => {
+                cx.count(self.filter.stats.retried);
+                Vec::new()
+            }
             Event::Room => self.machine.room(),
             Event::Closed(result) => {
                 if let Err(failure) = &result {
                     tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");
                     cx.count_labelled(self.filter.stats.call_failed, failure.cause());
+                    if matches!(failure, Failure::Call(error) if error.is_silence()) {
+                        self.fell_silent();
+                    }
                 }
                 self.machine.closed(result)
             }
@@ -222,6 +295,9 @@ impl HttpStream for Stream {
     fn complete(&mut self, cx: &mut Context<'_>) {
         if self.session.take().is_some() {
             cx.count(self.filter.stats.streams_closed);
+        }
+        if self.looked_at {
+            self.outcome.record(cx);
         }
     }
 }

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use callout_common::ConfigError;
-use callout_common::breaker::BreakerSettings;
-use callout_common::config::{duration, refuse_if};
+use callout_common::breaker::{BreakerFields, BreakerSettings};
+use callout_common::config::{positive_duration, refuse_if};
 use callout_protos::pbjson_types;
 use serde::Deserialize;
 
@@ -29,13 +29,6 @@ pub(crate) struct Fields {
     shadow: bool,
     deny_unevaluable: bool,
     rules: Vec<RuleFields>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BreakerFields {
-    consecutive_failures: u32,
-    pause: Option<pbjson_types::Duration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,16 +111,17 @@ impl Callout {
             server,
             max_error_percent,
             expected_proxies,
-            max_refusal: positive(max_refusal.as_ref(), "max_refusal", Duration::from_secs(60))?,
+            max_refusal: positive_duration(
+                max_refusal.as_ref(),
+                "max_refusal",
+                Duration::from_secs(60),
+            )?,
         };
         let breaker = breaker
-            .map(|BreakerFields { consecutive_failures: failures, pause }| {
-                let path = "breaker.consecutive_failures";
-                refuse_if(failures == 0, path, "must be greater than 0")?;
-                let pause = positive(pause.as_ref(), "breaker.pause", Duration::from_secs(1))?;
-                Ok(BreakerSettings { failures, pause })
-            })
-            .transpose()?;
+            .as_ref()
+            .map(BreakerSettings::configure)
+            .transpose()
+            .map_err(|error| error.under("breaker"))?;
         let shield = shield.map(|shield| shield.multiple);
         refuse_if(shield == Some(0), "shield.multiple", "must be greater than 0")?;
         Ok(Self {
@@ -166,7 +160,7 @@ impl Fallback {
             Some(requests) => Some(Size {
                 requests: NonZeroU32::new(requests)
                     .ok_or_else(|| ConfigError::field("requests", "must be greater than 0"))?,
-                window: positive(window.as_ref(), "window", Duration::from_secs(1))?,
+                window: positive_duration(window.as_ref(), "window", Duration::from_secs(1))?,
             }),
             None => {
                 refuse_if(window.is_some(), "window", "needs requests")?;
@@ -185,17 +179,6 @@ impl Fallback {
             .and_then(|quota| Size::part_of(quota.limit, quota.window, (1, expected_proxies)))
             .or(self.configured)
     }
-}
-
-fn positive(
-    value: Option<&pbjson_types::Duration>,
-    path: &str,
-    default: Duration,
-) -> Result<Duration, ConfigError> {
-    let value = value.map_or(Ok(default), |value| duration(value, path))?;
-    refuse_if(value.is_zero(), path, "must be greater than 0")?;
-    refuse_if(value > Duration::from_secs(86_400), path, "must be a day at most")?;
-    Ok(value)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callout_common::config::deadline;
-use callout_common::grpc::{CallError, Failure, MetadataMap};
+use callout_common::grpc::{Failure, MetadataMap};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 
@@ -111,13 +111,7 @@ impl Question {
             .await;
         if let Some(breaker) = &filter.breaker {
             match &answer {
-                Err(
-                    CallError::Timeout
-                    | CallError::Connect(_)
-                    | CallError::Unreachable(_)
-                    | CallError::NotSent
-                    | CallError::Reset(_),
-                ) => breaker.failed(Instant::now()),
+                Err(error) if error.is_silence() => breaker.failed(Instant::now()),
                 _ => breaker.answered(),
             }
         }

@@ -109,6 +109,21 @@ pub fn duration(value: &pbjson_types::Duration, path: &str) -> Result<Duration, 
     }
 }
 
+/// A duration of this suite's own configuration: more than 0, and a day at most.
+///
+/// # Errors
+/// When it is not.
+pub fn positive_duration(
+    value: Option<&pbjson_types::Duration>,
+    path: &str,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    let value = value.map_or(Ok(default), |value| duration(value, path))?;
+    refuse_if(value.is_zero(), path, "must be greater than 0")?;
+    refuse_if(value > Duration::from_secs(86_400), path, "must be a day at most")?;
+    Ok(value)
+}
+
 /// The instant by which a call that starts now has to end; zero means never.
 #[must_use]
 pub fn deadline(timeout: Duration) -> Option<Instant> {

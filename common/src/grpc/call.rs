@@ -18,7 +18,7 @@ use tonic::{Request, Status, Streaming};
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::error::CallError;
-use super::retry::RetryPolicy;
+use super::retry::{Leave, RetryPolicy};
 use super::target::Target;
 use super::wire::{Line, Way, Wire, WireError};
 use crate::clusters::Clusters;
@@ -121,11 +121,9 @@ impl Client {
             match attempt.await {
                 Err(CallError::NotSent) if resends < RESENDS => resends += 1,
                 Err(error) => {
-                    let policy = self.retry.as_deref();
-                    let delay =
-                        policy.and_then(|policy| policy.delay(&error, retries, rand::random()));
-                    let leave = policy.and_then(|policy| policy.leave(self.calls_in_flight()));
-                    let (Some(delay), Some(leave)) = (delay, leave) else { return Err(error) };
+                    let Some((delay, leave)) = self.again(&error, retries) else {
+                        return Err(error);
+                    };
                     _leave = leave;
                     retries += 1;
                     within(deadline, tokio::time::sleep(delay)).await?;
@@ -193,6 +191,22 @@ impl Client {
             .map_err(|status| line.tell_apart(CallError::from_status(&status)))?
             .into_inner();
         Ok(Answers { answers, line, _permit: permit })
+    }
+
+    /// Whether there is a `retry_policy`.
+    #[must_use]
+    pub const fn retries(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// After how long an exchange that failed with `error`, without any answer, may be begun again, as
+    /// `retry_policy` says; `retries` were made already. The budget counts it until the leave is
+    /// dropped.
+    #[must_use]
+    pub fn again(&self, error: &CallError, retries: u32) -> Option<(Duration, Leave<'_>)> {
+        let policy = self.retry.as_deref()?;
+        let delay = policy.delay(error, retries, rand::random())?;
+        Some((delay, policy.leave(self.calls_in_flight())?))
     }
 
     fn calls_in_flight(&self) -> usize {

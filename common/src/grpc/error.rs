@@ -42,6 +42,9 @@ pub enum CallError {
     /// The breaker is open: the service did not answer of late.
     #[error("the breaker is open")]
     BreakerOpen,
+    /// As many calls as the configuration allows are open.
+    #[error("as many calls as are allowed are open")]
+    TooMany,
     /// Too many calls are in flight already.
     #[error("too many calls in flight")]
     Overload,
@@ -61,8 +64,22 @@ impl CallError {
             Self::Decode(_) => "decode",
             Self::Status { .. } => "status",
             Self::BreakerOpen => "breaker",
+            Self::TooMany => "too_many",
             Self::Overload => "overload",
         }
+    }
+
+    /// Whether the service did not get to say anything: no connection, or no answer in time.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::Connect(_)
+                | Self::Unreachable(_)
+                | Self::NotSent
+                | Self::Reset(_)
+        )
     }
 
     /// The error, of a call that Envoy carries. Where Envoy has no answer it writes one, with words

@@ -120,6 +120,7 @@ impl RetryPolicy {
             | CallError::TooLarge
             | CallError::Decode(_)
             | CallError::BreakerOpen
+            | CallError::TooMany
             | CallError::Overload => false,
         };
         let longest = self
@@ -139,7 +140,7 @@ impl RetryPolicy {
 
 /// Leave to make a call again.
 #[derive(Debug)]
-pub(super) struct Leave<'a>(&'a AtomicUsize);
+pub struct Leave<'a>(&'a AtomicUsize);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {

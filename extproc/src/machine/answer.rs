@@ -154,7 +154,7 @@ impl Machine {
                 super::Modes { request_headers: entry.request_headers, ..modes } == *entry
             };
             if allowed.is_empty() || allowed.iter().any(fits) {
-                self.modes = modes;
+                self.modes = self.without_skipped(modes);
             }
         }
         actions.extend([Action::Count(Stat::Received), metadata]);
@@ -184,6 +184,9 @@ impl Machine {
         match self.modes.body(direction) {
             BodyMode::None => {}
             _ if bodiless => {}
+            BodyMode::Buffered | BodyMode::Partial if arrived.skipped => {
+                actions.push(Action::Count(Stat::BodySkipped));
+            }
             BodyMode::Duplex => {
                 // Pieces that came before this mode was in force are still with Envoy.
                 let pipe = &mut self.side_mut(direction).pipe;

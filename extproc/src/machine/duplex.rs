@@ -20,6 +20,8 @@ pub(super) struct Duplex {
     pub(super) sent: bool,
     /// The processor's output is complete.
     done: bool,
+    /// Something was sent, and nothing came since.
+    pub(super) owes: bool,
 }
 
 impl Machine {
@@ -76,7 +78,10 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         self.enter(direction, Phase::Duplex);
-        let pipe = &mut self.side_mut(direction).pipe;
+        let side = self.side_mut(direction);
+        // Pieces that went without waiting have no answer yet.
+        side.duplex.owes = side.duplex.sent;
+        let pipe = &mut side.pipe;
         pipe.held = true;
         pipe.parked |= gathered;
         if pipe.parked {
@@ -100,6 +105,7 @@ impl Machine {
         if side.duplex.done || side.pipe.ready.len() > MOST_WAITING {
             return false;
         }
+        side.duplex.owes = false;
         side.pipe.ready.extend_from_slice(&output.body);
         side.duplex.done = output.end_of_stream || output.end_of_stream_without_message;
         self.duplex_pump(direction, actions);

@@ -3,7 +3,7 @@
 use callout_common::grpc::{CallError, Failure};
 use callout_common::{Direction, Reply};
 
-use super::{Action, Machine, Phase, Stat};
+use super::{Action, Cause, Machine, Phase, Stat};
 
 /// The details where an answer to the client ends before its end.
 const CUT_SHORT: &str = "ext_proc_local_response_cut_short";
@@ -20,7 +20,8 @@ impl Machine {
                 actions.push(Action::Count(Stat::ServerHalfClosed));
                 actions.push(Action::Count(Stat::Closed));
                 if self.replies() {
-                    self.fail(false, self.settings.status_on_error, CUT_SHORT, &mut actions);
+                    let status = self.settings.status_on_error;
+                    self.fail(false, status, CUT_SHORT, Cause::InvalidAnswer, &mut actions);
                 } else {
                     self.finish(&mut actions);
                 }
@@ -28,7 +29,8 @@ impl Machine {
             Err(failure) => {
                 actions.push(Action::Count(Stat::Failed));
                 let open = self.settings.failure_mode_allow && failure.may_pass();
-                self.fail(open, self.settings.status_on_error, &details(&failure), &mut actions);
+                let status = self.settings.status_on_error;
+                self.fail(open, status, &details(&failure), cause_of(&failure), &mut actions);
             }
         }
         actions
@@ -41,7 +43,8 @@ impl Machine {
         }
         let mut actions = vec![Action::Count(Stat::Timeout), Action::Count(Stat::Closed)];
         let details = "ext_proc_error_per-message_timeout_exceeded";
-        self.fail(self.settings.failure_mode_allow, 504, details, &mut actions);
+        let open = self.settings.failure_mode_allow;
+        self.fail(open, 504, details, Cause::Timeout, &mut actions);
         actions
     }
 
@@ -49,7 +52,8 @@ impl Machine {
     /// that: the message may have been changed by half.
     pub(crate) fn rejected(&mut self, details: &str) -> Vec<Action> {
         let mut actions = vec![Action::Count(Stat::Closed)];
-        self.fail(false, self.settings.status_on_error, details, &mut actions);
+        let status = self.settings.status_on_error;
+        self.fail(false, status, details, Cause::InvalidAnswer, &mut actions);
         actions
     }
 
@@ -58,16 +62,19 @@ impl Machine {
         actions.push(Action::Count(Stat::Spurious));
         actions.push(Action::Count(Stat::Closed));
         let open = self.settings.failure_mode_allow;
-        self.fail(open, self.settings.status_on_error, details, actions);
+        let status = self.settings.status_on_error;
+        self.fail(open, status, details, Cause::InvalidAnswer, actions);
     }
 
-    pub(super) fn fail(
+    fn fail(
         &mut self,
         open: bool,
         status: u16,
         details: &str,
+        cause: Cause,
         actions: &mut Vec<Action>,
     ) {
+        actions.push(Action::Failed(cause));
         // What went both ways at once has no original any more to let pass.
         let lost = |side: &super::Side| side.duplex.sent && side.phase != Phase::Done;
         let open = open && !self.replies();
@@ -77,8 +84,27 @@ impl Machine {
         } else {
             self.finished = true;
             actions.push(Action::HalfClose);
-            actions.push(Action::Reply(Reply::new(status).details(details)));
+            let reply = self.settings.on_error.get(&cause).cloned();
+            let reply = reply.unwrap_or_else(|| Reply::new(status));
+            actions.push(Action::Reply(reply.details(details)));
         }
+    }
+}
+
+const fn cause_of(failure: &Failure) -> Cause {
+    match failure {
+        Failure::Call(CallError::Timeout) => Cause::Timeout,
+        Failure::Call(
+            CallError::Connect(_)
+            | CallError::Unreachable(_)
+            | CallError::NotSent
+            | CallError::Reset(_)
+            | CallError::BreakerOpen
+            | CallError::TooMany,
+        ) => Cause::Unavailable,
+        Failure::Call(CallError::Status { .. }) => Cause::Status,
+        Failure::Call(CallError::TooLarge | CallError::Decode(_)) => Cause::InvalidAnswer,
+        Failure::Call(CallError::Overload) | Failure::Lost => Cause::Internal,
     }
 }
 
@@ -91,9 +117,9 @@ fn details(failure: &Failure) -> String {
         Failure::Call(CallError::Unreachable(message)) => (14, message.clone()),
         Failure::Call(CallError::Timeout) => (4, failure.to_string()),
         Failure::Call(CallError::TooLarge | CallError::Overload) => (8, failure.to_string()),
-        Failure::Call(CallError::NotSent | CallError::Reset(_) | CallError::BreakerOpen) => {
-            (14, failure.to_string())
-        }
+        Failure::Call(
+            CallError::NotSent | CallError::Reset(_) | CallError::BreakerOpen | CallError::TooMany,
+        ) => (14, failure.to_string()),
         Failure::Call(CallError::Decode(_)) | Failure::Lost => (13, failure.to_string()),
     };
     let message: String = message

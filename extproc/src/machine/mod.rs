@@ -7,6 +7,7 @@ mod failure;
 mod modes;
 mod observe;
 mod replying;
+mod skipping;
 mod streaming;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ use duplex::Duplex;
 pub(crate) use modes::{BodyMode, Modes};
 use streaming::Pipe;
 pub(crate) use types::{
-    Action, Data, LengthRule, Part, RouteCache, Settings, Stance, Stat, Target, What,
+    Action, BodyLimit, Cause, Chunking, Data, LengthRule, OnError, Over, Part, RouteCache,
+    Settings, Stance, Stat, Target, What,
 };
 
 /// What of a body came in while its headers were held.
@@ -30,6 +32,8 @@ struct Arrived {
     trailers: bool,
     /// More than may be kept.
     over: bool,
+    /// More than the processor is to see.
+    skipped: bool,
 }
 
 /// How far one direction is.
@@ -105,6 +109,8 @@ impl Side {
     fn waits_for(&self, number: u64) -> bool {
         match self.phase {
             Phase::Streaming => self.pipe.sent.front().is_some_and(|(oldest, _)| *oldest == number),
+            Phase::Duplex => self.duplex.owes && self.number == number,
+            Phase::Replying => self.number == number,
             phase => phase.outstanding() && self.number == number,
         }
     }
@@ -117,6 +123,8 @@ pub(crate) struct Machine {
     modes: Modes,
     request: Side,
     response: Side,
+    /// Bodies that the processor is not to see, of the request and of the response.
+    skipped: [bool; 2],
     finished: bool,
 }
 
@@ -133,7 +141,14 @@ impl Machine {
             duplex: Duplex::default(),
         };
         let modes = settings.modes;
-        Self { settings, modes, request: side(), response: side(), finished: false }
+        Self {
+            settings,
+            modes,
+            request: side(),
+            response: side(),
+            skipped: [false; 2],
+            finished: false,
+        }
     }
 
     /// The modes in force.
@@ -185,10 +200,14 @@ impl Machine {
     }
 
     fn send(&mut self, direction: Direction, what: What) -> Action {
-        // What goes both ways at once, or is only shown, has no one answer to wait for.
-        let waits = self.modes.body(direction) != BodyMode::Duplex && !self.settings.observability;
-        let within = waits.then_some(self.settings.message_timeout);
+        let within = match self.modes.body(direction) {
+            _ if self.settings.observability => None,
+            // There is no one answer to wait for, but a processor that falls silent.
+            BodyMode::Duplex => self.settings.stall_timeout,
+            _ => Some(self.settings.message_timeout),
+        };
         let side = self.side_mut(direction);
+        side.duplex.owes = true;
         side.number += 1;
         side.extended = false;
         Action::Send { direction, what, number: side.number, within }
@@ -213,7 +232,8 @@ impl Machine {
         }
         let mut actions = Vec::new();
         if self.modes.headers(direction) {
-            let arrived = Arrived { some: false, all: false, trailers: false, over: false };
+            let arrived =
+                Arrived { some: false, all: false, trailers: false, over: false, skipped: false };
             self.enter(direction, Phase::Headers { end, arrived });
             self.side_mut(direction).headers_sent = true;
             actions.push(self.send(direction, What::Headers { end }));
@@ -244,19 +264,31 @@ impl Machine {
     ) -> (Vec<Action>, Stance) {
         let Data { end, total, limit, backlog, bytes } = data;
         let hold = self.hold(direction);
+        let too_long = self.is_too_long(direction, total);
+        if too_long == Some(Over::Reject) {
+            return (self.reject_body(direction), hold);
+        }
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let early = self.modes.body(direction) == BodyMode::Streamed
             && self.settings.send_body_without_waiting;
         match self.side(direction).phase {
             Phase::Observed => (self.observe_data(direction, end, bytes, backlog), Stance::Pass),
-            Phase::Headers { .. } if early => self.stream_data(direction, end, bytes, limit),
+            Phase::Headers { .. } if early => {
+                self.stream_data(direction, end, bytes, (total, limit))
+            }
             Phase::Duplex => self.duplex_data(direction, end, bytes, backlog),
             Phase::Headers { .. } if duplex => self.duplex_data(direction, end, bytes, backlog),
             Phase::Headers { end: _, arrived } => {
                 let over = limit > 0 && total > limit;
-                let arrived = Arrived { some: true, all: end, over, ..arrived };
+                let skipped = too_long.is_some();
+                let arrived = Arrived { some: true, all: end, over, skipped, ..arrived };
                 self.enter(direction, Phase::Headers { end: false, arrived });
                 (Vec::new(), hold)
+            }
+            Phase::Gather { .. } if too_long.is_some() => {
+                let next = if end { Phase::Done } else { self.after_body(direction) };
+                self.enter(direction, next);
+                (vec![Action::Count(Stat::BodySkipped)], Stance::Release)
             }
             Phase::Gather { .. } if end => {
                 self.enter(direction, Phase::Body { trailers: false, partial: false });
@@ -275,7 +307,7 @@ impl Machine {
                 self.enter(direction, Phase::Body { trailers, partial: partial && !end });
                 (Vec::new(), hold)
             }
-            Phase::Streaming => self.stream_data(direction, end, bytes, limit),
+            Phase::Streaming => self.stream_data(direction, end, bytes, (total, limit)),
             Phase::Draining => self.drain(direction),
             Phase::Trailers => (Vec::new(), hold),
             Phase::Replaced => (Vec::new(), Stance::Swallow),

@@ -56,6 +56,15 @@ impl Machine {
         if ends {
             self.finished = true;
             actions.extend([Action::Count(Stat::Closed), Action::HalfClose]);
+        } else {
+            let side = &mut self.request;
+            side.number += 1;
+            let number = side.number;
+            actions.extend(self.settings.stall_timeout.map(|within| Action::MoreTime {
+                direction: Direction::Request,
+                number,
+                within,
+            }));
         }
         actions.push(Action::Part(Box::new(part)));
     }

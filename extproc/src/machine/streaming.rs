@@ -24,8 +24,10 @@ pub(super) struct Pipe {
     waiting: Bytes,
     /// A hook holds the direction, so it can be let go on once.
     pub(super) held: bool,
-    /// Envoy keeps pieces for us: too much is on its way.
+    /// Envoy keeps pieces for us: too much is on its way, or they are too small to go alone.
     pub(super) parked: bool,
+    /// It keeps them because they are small.
+    gathering: bool,
     pub(super) ended: bool,
     pub(super) trailers: bool,
 }
@@ -48,21 +50,31 @@ impl Machine {
         send
     }
 
-    /// A piece came; `limit` bounds what may be on its way.
+    /// A piece came; there are `total` bytes by now, and `limit` bounds what may be on its way.
     pub(super) fn stream_data(
         &mut self,
         direction: Direction,
         end: bool,
         piece: impl FnOnce() -> Bytes,
-        limit: usize,
+        (total, limit): (usize, usize),
     ) -> (Vec<Action>, Stance) {
         let mut actions = Vec::new();
+        let chunking = self.settings.chunking.filter(|chunking| total < chunking.min_bytes && !end);
         let pipe = &mut self.side_mut(direction).pipe;
+        // What waits in front of it goes with it.
+        let chunking = chunking.filter(|_| pipe.waiting.is_empty());
         pipe.ended = end;
+        if chunking.is_none() && std::mem::take(&mut pipe.gathering) {
+            pipe.parked = false;
+        }
         let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
         let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
         pipe.held = true;
         pipe.parked |= pipe.in_flight() >= limit && !pipe.sent.is_empty();
+        if let Some(chunking) = chunking.filter(|_| !pipe.parked) {
+            (pipe.parked, pipe.gathering) = (true, true);
+            actions.push(Action::Gather(direction, chunking.max_delay));
+        }
         if pipe.parked {
             if flush {
                 actions.push(Action::AppendBody(direction, ready));
@@ -166,12 +178,24 @@ impl Machine {
         }
     }
 
+    /// Small pieces have waited long enough for others.
+    pub(crate) fn gathered(&mut self, direction: Direction) -> Vec<Action> {
+        let waits = self.side(direction).phase == Phase::Streaming;
+        let pipe = &mut self.side_mut(direction).pipe;
+        // What is outstanding by now takes them along.
+        if waits && pipe.gathering && pipe.sent.is_empty() {
+            vec![Action::TakeParked(direction)]
+        } else {
+            Vec::new()
+        }
+    }
+
     /// The pieces that Envoy kept for us, now taken from it.
     pub(crate) fn stream_taken(&mut self, direction: Direction, bytes: Bytes) -> Vec<Action> {
         let mut actions = Vec::new();
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let pipe = &mut self.side_mut(direction).pipe;
-        pipe.parked = false;
+        (pipe.parked, pipe.gathering) = (false, false);
         let end = pipe.ended;
         if duplex {
             self.side_mut(direction).duplex.sent = true;

@@ -9,6 +9,8 @@ use proto::processing_response::Response;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use callout_common::Reply;
+
 use super::*;
 
 const REQUEST: Direction = Direction::Request;
@@ -28,6 +30,10 @@ fn settings() -> Settings {
         allow_content_length_header: false,
         observability: false,
         send_body_without_waiting: false,
+        body_limit: None,
+        stall_timeout: None,
+        on_error: OnError::new(),
+        chunking: None,
     }
 }
 
@@ -421,6 +427,8 @@ struct Envoy {
     /// Bytes of the body that were answered.
     answered: usize,
     nudged: bool,
+    /// A timer runs for small pieces.
+    gathers: bool,
 }
 
 impl Envoy {
@@ -449,6 +457,7 @@ impl Envoy {
                     self.out.append(&mut self.kept);
                 }
                 Action::Nudge(_) => self.nudged = true,
+                Action::Gather(..) => self.gathers = true,
                 Action::Send { .. } | Action::Reply(_) => panic!("unexpected {action:?}"),
                 _ => {}
             }
@@ -476,7 +485,7 @@ impl Envoy {
                 self.held = true;
                 self.kept.extend_from_slice(piece);
             }
-            Stance::Swallow => panic!("nothing was replaced"),
+            Stance::Swallow | Stance::Release => panic!("nothing was replaced or skipped"),
         }
         self.over = end;
     }
@@ -499,6 +508,138 @@ fn beats() -> impl Strategy<Value = Vec<Beat>> {
     proptest::collection::vec(beat, 0..24)
 }
 
+#[test]
+fn small_pieces_go_together_when_they_are_enough_or_have_waited() {
+    let modes =
+        Modes { request_headers: false, request_body: BodyMode::Streamed, ..Modes::default() };
+    let chunking = Some(Chunking { min_bytes: 5, max_delay: Duration::from_millis(3) });
+    let mut machine = Machine::new(Settings { modes, chunking, ..settings() });
+    machine.headers(REQUEST, false);
+    let mut envoy = Envoy::default();
+    for piece in [b"ab", b"cd", b"ef"] {
+        envoy.piece(&mut machine, piece, false, 100);
+    }
+    assert_eq!(envoy.asked, [b"abcdef".to_vec()]);
+    answer_one(&mut machine, &mut envoy, None, &mut Vec::new());
+    envoy.piece(&mut machine, b"gh", false, 100);
+    assert!(envoy.asked.is_empty() && std::mem::take(&mut envoy.gathers));
+    let actions = machine.gathered(REQUEST);
+    envoy.do_all(&mut machine, actions);
+    assert_eq!(envoy.asked, [b"gh".to_vec()]);
+    envoy.piece(&mut machine, b"i", true, 100);
+    assert_eq!(envoy.asked.len(), 2);
+}
+
+#[test]
+fn a_body_over_its_limit_passes_unseen_or_is_refused() {
+    let limit = |over| Settings { body_limit: Some(BodyLimit { bytes: 1, over }), ..buffered() };
+    // Before the headers' answer.
+    let mut machine = Machine::new(limit(Over::Skip));
+    machine.headers(REQUEST, false);
+    assert!(data(&mut machine, REQUEST, false).0.is_empty());
+    let actions = machine.answer(headers_ok());
+    assert!(actions.contains(&Action::Count(Stat::BodySkipped)));
+    assert!(actions.contains(&Action::Release(REQUEST)));
+    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), Stance::Pass));
+    // After it.
+    let mut machine = Machine::new(limit(Over::Skip));
+    machine.headers(REQUEST, false);
+    machine.answer(headers_ok());
+    let (actions, stance) = data(&mut machine, REQUEST, true);
+    assert_eq!(actions, [Action::Count(Stat::BodySkipped)]);
+    assert_eq!(stance, Stance::Release);
+    let mut machine = Machine::new(limit(Over::Reject));
+    machine.headers(REQUEST, false);
+    let (actions, _) = data(&mut machine, REQUEST, false);
+    let refused = |action: &Action| matches!(action, Action::Reply(reply) if reply.status() == 413);
+    assert!(actions.iter().any(refused) && machine.answer(headers_ok()).is_empty());
+}
+
+#[test]
+fn what_the_processor_is_not_to_see_stays_unseen_whatever_it_asks_for() {
+    let mut machine = Machine::new(Settings { allow_mode_override: true, ..buffered() });
+    assert!(machine.skip_body(REQUEST) && !machine.skip_body(RESPONSE));
+    machine.headers(REQUEST, false);
+    let more = r#"{"requestHeaders": {}, "modeOverride": {"requestBodyMode": "BUFFERED"}}"#;
+    assert!(machine.answer(answer(more)).contains(&Action::Release(REQUEST)));
+    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), Stance::Pass));
+    let mut machine = Machine::new(buffered());
+    machine.skip();
+    assert_eq!(machine.headers(REQUEST, false), (Vec::new(), Stance::Pass));
+    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), Stance::Pass));
+}
+
+#[test]
+fn a_silent_processor_is_noticed_in_both_directions_at_once_too() {
+    let modes =
+        Modes { request_body: BodyMode::Duplex, request_trailers: true, ..Modes::default() };
+    let stall = Duration::from_millis(5);
+    let mut machine = Machine::new(Settings { modes, stall_timeout: Some(stall), ..settings() });
+    let due = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Send { number, within: Some(within), .. } if *within == stall => Some(*number),
+            _ => None,
+        })
+    };
+    let (actions, _) = machine.headers(REQUEST, false);
+    let first = due(&actions).unwrap();
+    machine.answer(headers_ok());
+    assert!(machine.deadline(REQUEST, first).is_empty());
+    let (actions, _) = data(&mut machine, REQUEST, false);
+    let second = due(&actions).unwrap();
+    let output =
+        r#"{"requestBody": {"response": {"bodyMutation": {"streamedResponse": {"body": ""}}}}}"#;
+    machine.answer(answer(output));
+    assert!(machine.deadline(REQUEST, second).is_empty());
+    let (actions, _) = data(&mut machine, REQUEST, false);
+    let third = due(&actions).unwrap();
+    assert!(reply(&machine.deadline(REQUEST, third)).is_some());
+}
+
+#[test]
+fn failures_are_answered_by_their_cause() {
+    let own = OnError::from([(Cause::Timeout, Reply::new(503).body("later"))]);
+    let mut machine = Machine::new(Settings { on_error: own.clone(), ..settings() });
+    machine.headers(REQUEST, true);
+    let late = machine.deadline(REQUEST, 1);
+    let expected = Reply::new(503).body("later");
+    let expected = expected.details("ext_proc_error_per-message_timeout_exceeded");
+    assert!(
+        late.contains(&Action::Reply(expected)) && late.contains(&Action::Failed(Cause::Timeout))
+    );
+    let mut machine = Machine::new(Settings { on_error: own, ..settings() });
+    machine.headers(REQUEST, true);
+    let status = Failure::Call(CallError::Status { code: 13, message: String::new() });
+    let actions = machine.closed(Err(status));
+    assert!(actions.iter().any(|a| matches!(a, Action::Reply(reply) if reply.status() == 500)));
+}
+
+#[test]
+fn an_answer_to_the_client_is_whole_or_breaks_off() {
+    let part = |json: &str| answer(&format!(r#"{{"streamedImmediateResponse": {json}}}"#));
+    let begin = || {
+        part(
+            r#"{"headersResponse": {"headers": {"headers": [{"key": ":status", "rawValue": "MjAw"}]}}}"#,
+        )
+    };
+    let body = || part(r#"{"bodyResponse": {"body": "YQ=="}}"#);
+    let parts =
+        |actions: &[Action]| actions.iter().filter(|a| matches!(a, Action::Part(_))).count();
+    let open = Settings { failure_mode_allow: true, ..settings() };
+    let mut machine = Machine::new(open.clone());
+    machine.headers(REQUEST, true);
+    assert_eq!(parts(&machine.answer(begin())), 1);
+    assert_eq!(parts(&machine.answer(body())), 1);
+    assert!(reply(&machine.closed(Ok(()))).is_some());
+    // Only in place of the headers' answer, and with the headers first.
+    let mut machine = Machine::new(settings());
+    machine.headers(REQUEST, true);
+    assert_eq!(parts(&machine.answer(body())), 0);
+    let mut machine = Machine::new(Settings { modes: buffered().modes, ..open });
+    machine.headers(REQUEST, false);
+    assert_eq!(parts(&machine.answer(begin())), 0);
+}
+
 proptest! {
     /// However pieces and answers meet, and wherever the processing ends: what goes on is what was
     /// answered, then what came, whole and in order, and every release has its hook.
@@ -506,11 +647,14 @@ proptest! {
     fn a_streamed_body_arrives_as_it_was_answered(
         headers in any::<bool>(), headers_answer in 0..6_usize, limit in 1..12_usize,
         close_after in proptest::option::of(0..24_usize), beats in beats(),
+        gather in proptest::option::of(2..9_usize),
     ) {
         let modes = Modes {
             request_headers: headers, request_body: BodyMode::Streamed, ..Modes::default()
         };
-        let mut machine = Machine::new(Settings { modes, ..settings() });
+        let max_delay = Duration::from_millis(1);
+        let chunking = gather.map(|min_bytes| Chunking { min_bytes, max_delay });
+        let mut machine = Machine::new(Settings { modes, chunking, ..settings() });
         let mut envoy = Envoy::default();
         let (actions, stance) = machine.headers(REQUEST, false);
         envoy.held = matches!(stance, Stance::Hold(_));
@@ -539,6 +683,10 @@ proptest! {
                 Beat::Answer(with) => answer_one(&mut machine, &mut envoy, with, &mut expected),
                 Beat::Nudge if std::mem::take(&mut envoy.nudged) => {
                     let actions = machine.nudged(REQUEST);
+                    envoy.do_all(&mut machine, actions);
+                }
+                Beat::Nudge if std::mem::take(&mut envoy.gathers) => {
+                    let actions = machine.gathered(REQUEST);
                     envoy.do_all(&mut machine, actions);
                 }
                 Beat::Nudge => {}

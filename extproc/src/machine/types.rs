@@ -1,6 +1,6 @@
 //! What goes into the machine, and what comes out of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +30,68 @@ pub(crate) struct Settings {
     pub(crate) observability: bool,
     /// `send_body_without_waiting_for_header_response`, for `STREAMED` bodies.
     pub(crate) send_body_without_waiting: bool,
+    pub(crate) body_limit: Option<BodyLimit>,
+    /// The longest silence of a processor that answers as it likes.
+    pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) on_error: OnError,
+    pub(crate) chunking: Option<Chunking>,
+}
+
+/// The most that is gathered of a `BUFFERED` or `BUFFERED_PARTIAL` body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BodyLimit {
+    pub(crate) bytes: usize,
+    pub(crate) over: Over,
+}
+
+/// What becomes of a body that is over its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Over {
+    /// It passes, and the processor does not see it.
+    Skip,
+    /// The request is answered with 413, a response is replaced by 500.
+    Reject,
+}
+
+/// How small pieces of a `STREAMED` body are gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunking {
+    pub(crate) min_bytes: usize,
+    pub(crate) max_delay: Duration,
+}
+
+/// Replies to failures by their cause; what is not there is answered as the built-in does.
+pub(crate) type OnError = BTreeMap<Cause, Reply>;
+
+/// Why the processing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cause {
+    /// No answer in time.
+    Timeout,
+    /// No connection, or it broke; or nobody was asked, because of the breaker or `max_streams`.
+    Unavailable,
+    /// A gRPC status other than OK.
+    Status,
+    /// An answer that can't be decoded, was not expected, or asks for what may not be.
+    InvalidAnswer,
+    /// A failure of this module.
+    Internal,
+}
+
+impl Cause {
+    /// Its name in configurations and outcomes.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Status => "status",
+            Self::InvalidAnswer => "invalid_answer",
+            Self::Internal => "internal",
+        }
+    }
 }
 
 /// `route_cache_action`, and `disable_clear_route_cache`, which means to retain.
@@ -109,6 +171,8 @@ pub(crate) enum Stat {
     ClearRouteDisabled,
     ServerHalfClosed,
     ObservationDropped,
+    BodySkipped,
+    BodyRejected,
 }
 
 /// Something to be done.
@@ -158,6 +222,10 @@ pub(crate) enum Action {
         typed: HashMap<String, Any>,
     },
     Count(Stat),
+    /// The processing failed.
+    Failed(Cause),
+    /// Come back after so long: see [`super::Machine::gathered`].
+    Gather(Direction, Duration),
     /// Let a held direction go on.
     Release(Direction),
     /// Answer the request.
@@ -180,6 +248,8 @@ pub(crate) enum Stance {
     Hold(Hold),
     /// What is appended goes, and the piece at hand is held.
     Flush(Hold),
+    /// What was held goes, and the piece at hand with it.
+    Release,
     /// The piece was replaced by something else, and goes.
     Swallow,
 }

@@ -264,6 +264,7 @@ impl Bootstrap {
                     "code": "%RESPONSE_CODE%", "details": "%RESPONSE_CODE_DETAILS%", "path": "%REQ(:path)%",
                     "authz": "%DYNAMIC_METADATA(callout.authz)%",
                     "ratelimit": "%DYNAMIC_METADATA(callout.ratelimit)%",
+                    "extproc": "%DYNAMIC_METADATA(callout.extproc)%",
                 }},
             }}],
             "route_config": {"name": "routes", "virtual_hosts": [

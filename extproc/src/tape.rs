@@ -1,0 +1,147 @@
+//! What was sent to the processor, as long as it may have to be sent again.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{Stream, StreamExt};
+
+/// The most that is kept, in bytes; with more an exchange can't be begun again.
+const MOST: usize = 64 << 10;
+
+/// The messages to the processor: those that are kept, and those to come.
+#[derive(Debug, Clone)]
+pub(crate) struct Tape(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    to_come: UnboundedReceiver<Bytes>,
+    kept: Vec<Bytes>,
+    bytes: usize,
+    /// All that was sent is kept.
+    whole: bool,
+    /// The latest playing; earlier ones are over.
+    playing: u32,
+}
+
+/// One playing of a tape, from its beginning.
+#[derive(Debug)]
+pub(crate) struct Playing {
+    tape: Tape,
+    number: u32,
+    next: usize,
+}
+
+impl Tape {
+    /// A tape that keeps what comes if it may be played `again`.
+    pub(crate) fn new(to_come: UnboundedReceiver<Bytes>, again: bool) -> Self {
+        let state = State { to_come, kept: Vec::new(), bytes: 0, whole: again, playing: 0 };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Plays it from its beginning; an earlier playing ends.
+    pub(crate) fn play(&self) -> Playing {
+        let mut state = self.lock();
+        state.playing += 1;
+        Playing { tape: self.clone(), number: state.playing, next: 0 }
+    }
+
+    /// Whether it can be played again.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lock().whole
+    }
+
+    /// It will not be played again.
+    pub(crate) fn forget(&self) {
+        self.lock().forget();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget(&mut self) {
+        self.whole = false;
+        self.kept = Vec::new();
+    }
+}
+
+impl Stream for Playing {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let tape = self.tape.clone();
+        let mut state = tape.lock();
+        if state.playing != self.number {
+            return Poll::Ready(None);
+        }
+        if let Some(message) = state.kept.get(self.next) {
+            self.next += 1;
+            return Poll::Ready(Some(message.clone()));
+        }
+        let message = ready!(state.to_come.poll_next_unpin(cx));
+        if let Some(message) = message.as_ref().filter(|_| state.whole) {
+            state.bytes += message.len();
+            if state.bytes > MOST {
+                state.forget();
+            } else {
+                state.kept.push(message.clone());
+                self.next += 1;
+            }
+        }
+        Poll::Ready(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::channel::mpsc;
+
+    use super::*;
+
+    fn next(playing: &mut Playing) -> Option<Option<Bytes>> {
+        playing.next().now_or_never()
+    }
+
+    #[test]
+    fn it_is_played_from_its_beginning_until_it_is_forgotten() {
+        let (sender, receiver) = mpsc::unbounded();
+        let tape = Tape::new(receiver, true);
+        let mut first = tape.play();
+        sender.unbounded_send("a".into()).unwrap();
+        sender.unbounded_send("b".into()).unwrap();
+        assert_eq!(next(&mut first), Some(Some("a".into())));
+        let mut second = tape.play();
+        assert_eq!(next(&mut first), Some(None));
+        for message in ["a", "b"] {
+            assert_eq!(next(&mut second), Some(Some(message.into())));
+        }
+        assert_eq!(next(&mut second), None);
+        tape.forget();
+        assert!(!tape.is_whole());
+        sender.unbounded_send("c".into()).unwrap();
+        assert_eq!(next(&mut second), Some(Some("c".into())));
+        drop(sender);
+        assert_eq!(next(&mut second), Some(None));
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let (sender, receiver) = mpsc::unbounded();
+        let tape = Tape::new(receiver, true);
+        let mut playing = tape.play();
+        sender.unbounded_send(vec![0; MOST].into()).unwrap();
+        next(&mut playing);
+        assert!(tape.is_whole());
+        sender.unbounded_send("x".into()).unwrap();
+        assert_eq!(next(&mut playing), Some(Some("x".into())));
+        assert!(!tape.is_whole());
+        let (_sender, receiver) = mpsc::unbounded();
+        assert!(!Tape::new(receiver, false).is_whole());
+    }
+}
