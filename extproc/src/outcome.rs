@@ -15,6 +15,8 @@ use crate::machine::{Cause, What};
 use crate::stream::Context;
 
 const NAMESPACE: &str = "callout.extproc";
+/// Where the built-in filter under its usual name has its own form of it.
+const FILTER_STATE: &str = "envoy.filters.http.ext_proc";
 
 /// A part of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +149,7 @@ impl Outcome {
 
     /// Writes it down.
     pub(crate) fn record(&self, cx: &mut Context<'_>) {
+        cx.set_filter_state(FILTER_STATE, self.plain().as_bytes());
         let mut metadata = cx.metadata_mut();
         metadata.set_str(NAMESPACE, "verdict", self.verdict.unwrap_or("processed"));
         if let Some(cause) = self.cause {
@@ -160,6 +163,27 @@ impl Outcome {
                 metadata.set(NAMESPACE, &format!("{name}_mutated"), &mutated);
             }
         }
+    }
+
+    /// As the built-in's filter state prints it: for each part that was shown its latency in
+    /// microseconds and a gRPC status, for bodies the number of messages before that.
+    fn plain(&self) -> String {
+        const NAMES: [&str; 6] = ["rh", "rb", "rt", "sh", "sb", "st"];
+        let status = self.cause.map_or(0, Cause::grpc_status);
+        let mut text = String::new();
+        for (part, name) in self.parts.iter().zip(NAMES) {
+            let failed = !part.sent.is_empty() && status != 0;
+            if part.answers == 0 && !failed {
+                continue;
+            }
+            let (micros, status) = (part.took.as_micros(), if failed { status } else { 0 });
+            let count =
+                if name.ends_with('b') { format!("{}:", part.answers) } else { String::new() };
+            text.push_str(&format!("{name}:{count}{micros}:{status},"));
+        }
+        let before = self.parts.iter().all(|part| part.answers == 0);
+        text.push_str(&format!("bs:0,br:0,os:{}", if before { status } else { 0 }));
+        text
     }
 
     fn part(&mut self, phase: Phase) -> &mut Part {

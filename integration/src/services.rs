@@ -205,7 +205,9 @@ impl Services {
         let service = Service { script, record: Arc::clone(&record) };
         let routes = tonic::service::Routes::new(AuthorizationServer::new(service.clone()))
             .add_service(RateLimitServiceServer::new(service.clone()))
-            .add_service(ExternalProcessorServer::new(service));
+            .add_service(
+                ExternalProcessorServer::new(service).max_decoding_message_size(usize::MAX),
+            );
         runtime.spawn(async move {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             let _ = tonic::transport::Server::builder()

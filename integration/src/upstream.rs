@@ -64,11 +64,13 @@ impl Seen {
 }
 
 type Record = Arc<Mutex<Vec<Seen>>>;
+type Current = Arc<Mutex<Arc<Answer>>>;
 
 /// A running upstream. Dropping it ends it.
 pub struct Upstream {
     port: u16,
     seen: Record,
+    answer: Current,
     task: JoinHandle<()>,
 }
 
@@ -88,14 +90,20 @@ impl Upstream {
         let port = listener.local_addr()?.port();
         let seen = Record::default();
         let record = Arc::clone(&seen);
-        let answer = Arc::new(answer);
+        let answer: Current = Arc::new(Mutex::new(Arc::new(answer)));
+        let current = Arc::clone(&answer);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A broken connection is the client's business.
-                tokio::spawn(serve(stream, Arc::clone(&answer), Arc::clone(&record)));
+                tokio::spawn(serve(stream, Arc::clone(&current), Arc::clone(&record)));
             }
         });
-        Ok(Self { port, seen, task })
+        Ok(Self { port, seen, answer, task })
+    }
+
+    /// Answers later requests otherwise.
+    pub fn answer(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(answer);
     }
 
     /// Its port.
@@ -111,7 +119,7 @@ impl Upstream {
     }
 }
 
-async fn serve(stream: TcpStream, answer: Arc<Answer>, record: Record) -> Result<()> {
+async fn serve(stream: TcpStream, answers: Current, record: Record) -> Result<()> {
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -145,6 +153,7 @@ async fn serve(stream: TcpStream, answer: Arc<Answer>, record: Record) -> Result
             seen.trailers.clone_from(&trailers);
             seen.complete = true;
         });
+        let answer = Arc::clone(&answers.lock().unwrap_or_else(PoisonError::into_inner));
         tokio::time::sleep(answer.delay).await;
         respond(&mut writer, &answer, &method).await?;
     }

@@ -360,5 +360,10 @@ async fn the_outcome_says_how_long_each_part_took_and_whether_it_was_changed() {
             assert_eq!(mutated, part == "response_headers", "{version}: {outcome}");
         }
         assert!(outcome.get("request_trailers_us").is_none(), "{version}: {outcome}");
+        let log = gateway.envoy.access_log();
+        let state = log[0]["extproc_state"].as_str().unwrap();
+        let parts: Vec<&str> = state.split(',').filter_map(|part| part.split(':').next()).collect();
+        assert_eq!(parts, ["rh", "rb", "sh", "sb", "bs", "br", "os"], "{version}: {state}");
+        assert!(state.contains(",rb:1:"), "{version}: {state}");
     }
 }

@@ -92,6 +92,16 @@ impl Cause {
             Self::Internal => "internal",
         }
     }
+
+    /// The gRPC status that stands for it.
+    pub(crate) const fn grpc_status(self) -> u32 {
+        match self {
+            Self::Timeout => 4,
+            Self::Unavailable => 14,
+            Self::Status => 2,
+            Self::InvalidAnswer | Self::Internal => 13,
+        }
+    }
 }
 
 /// `route_cache_action`, and `disable_clear_route_cache`, which means to retain.

@@ -265,6 +265,7 @@ impl Bootstrap {
                     "authz": "%DYNAMIC_METADATA(callout.authz)%",
                     "ratelimit": "%DYNAMIC_METADATA(callout.ratelimit)%",
                     "extproc": "%DYNAMIC_METADATA(callout.extproc)%",
+                    "extproc_state": "%FILTER_STATE(envoy.filters.http.ext_proc:PLAIN)%",
                 }},
             }}],
             "route_config": {"name": "routes", "virtual_hosts": [

@@ -1,0 +1,231 @@
+//! Bodies of any length in any pieces, through a processor that leaves, changes or clears them, or
+//! dies: what arrives is what it decided, and what it no longer could decide is whole.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use callout_integration::prelude::*;
+use callout_integration::services::{message, unchanged};
+use callout_protos::envoy::service::ext_proc::v3 as proto;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use proto::body_mutation::Mutation;
+use proto::processing_request::Request as Part;
+use proto::processing_response::Response as Reply;
+use tonic::Status;
+
+/// What the processor does with each piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Leaves,
+    /// Turns every byte into its opposite.
+    Turns,
+    Clears,
+    /// Leaves so many messages as they are, and then breaks off.
+    Dies(usize),
+}
+
+impl Doing {
+    fn of(self, body: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Leaves | Self::Dies(_) => body.to_vec(),
+            Self::Turns => body.iter().map(|byte| !byte).collect(),
+            Self::Clears => Vec::new(),
+        }
+    }
+}
+
+fn processor(doing: Doing, duplex: bool) -> Script {
+    let script = Script::default().process(move |request, n| {
+        std::future::ready(match doing {
+            Doing::Dies(after) if n >= after => Err(Status::internal("gone")),
+            _ => Ok(answer(doing, duplex, &request)),
+        })
+    });
+    script.unrecorded()
+}
+
+fn answer(
+    doing: Doing,
+    duplex: bool,
+    request: &proto::ProcessingRequest,
+) -> proto::ProcessingResponse {
+    let mut answer = unchanged(request);
+    let (Some(Part::RequestBody(body)) | Some(Part::ResponseBody(body))) = &request.request else {
+        return answer;
+    };
+    let mutation = if duplex {
+        Some(Mutation::StreamedResponse(proto::StreamedBodyResponse {
+            body: doing.of(&body.body),
+            end_of_stream: body.end_of_stream,
+            ..Default::default()
+        }))
+    } else {
+        match doing {
+            Doing::Leaves | Doing::Dies(_) => None,
+            Doing::Turns => Some(Mutation::Body(doing.of(&body.body))),
+            Doing::Clears => Some(Mutation::ClearBody(true)),
+        }
+    };
+    let common = proto::CommonResponse {
+        // A buffered body keeps its length, which is the processor's to say.
+        header_mutation: Some(message(json!({"removeHeaders": ["content-length"]}))),
+        body_mutation: mutation.map(|mutation| proto::BodyMutation { mutation: Some(mutation) }),
+        ..Default::default()
+    };
+    let body = proto::BodyResponse { response: Some(common) };
+    answer.response = answer.response.map(|response| match response {
+        Reply::RequestBody(_) => Reply::RequestBody(body),
+        _ => Reply::ResponseBody(body),
+    });
+    answer
+}
+
+/// One exchange.
+#[derive(Clone, Debug)]
+struct Case {
+    request: Vec<u8>,
+    response: Vec<u8>,
+    /// Where the bodies are cut.
+    cuts: Vec<usize>,
+    http2: bool,
+    trailers: bool,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let length =
+        || prop_oneof![Just(0_usize), 1..2000_usize, 10_000..70_000_usize, 200_000..300_000_usize,];
+    let cuts = proptest::collection::vec(1..40_000_usize, 0..6);
+    (length(), length(), any::<u8>(), cuts, any::<bool>(), any::<bool>()).prop_map(
+        |(request, response, seed, cuts, http2, trailers)| Case {
+            request: bytes(request, seed),
+            response: bytes(response, seed.wrapping_add(7)),
+            cuts,
+            http2,
+            trailers,
+        },
+    )
+}
+
+/// So many bytes, no two neighbours alike.
+fn bytes(length: usize, seed: u8) -> Vec<u8> {
+    let step = |n: usize| u8::try_from(n % 251).unwrap_or_default();
+    (0..length).map(|n| step(n * 7 + n / 251).wrapping_add(seed)).collect()
+}
+
+fn pieces(body: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+    let mut rest = body;
+    let mut pieces = Vec::new();
+    for cut in cuts {
+        let (piece, left) = rest.split_at((*cut).min(rest.len()));
+        if !piece.is_empty() {
+            pieces.push(piece.to_vec());
+        }
+        rest = left;
+    }
+    pieces.push(rest.to_vec());
+    pieces
+}
+
+/// The bodies that arrive at the upstream and at the client, and the status.
+async fn exchange(envoy: &Envoy, upstream: &Upstream, case: &Case) -> (Vec<u8>, Vec<u8>, u16) {
+    upstream.answer(Answer { body: pieces(&case.response, &case.cuts), ..Answer::default() });
+    let before = upstream.seen().len();
+    let mut request = Request::post("/").pieces(pieces(&case.request, &case.cuts));
+    request = request.gap(Duration::from_millis(1)).timeout(Duration::from_secs(30));
+    if case.http2 {
+        request = request.http2();
+    }
+    if case.trailers {
+        request = request.trailer("t", "1");
+    }
+    let response = request.send(envoy.port()).await;
+    assert!(response.is_complete(), "{response:?}");
+    let seen = upstream.seen();
+    let got = seen.get(before).map(|seen| seen.body.clone()).unwrap_or_default();
+    (got, response.body, response.status)
+}
+
+const MODES: [&str; 4] = ["BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "FULL_DUPLEX_STREAMED"];
+
+async fn gateway(version: Version, mode: &str, doing: Doing) -> (Envoy, Upstream, Services) {
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let services = Services::start(processor(doing, mode.starts_with("FULL"))).await.unwrap();
+    let filter = Kind::ExtProc.module(
+        json!({
+            "message_timeout": "20s", "failure_mode_allow": true,
+            "processing_mode": {
+                "request_body_mode": mode, "response_body_mode": mode,
+                "request_trailer_mode": "SEND", "response_trailer_mode": "SEND",
+            },
+        }),
+        services.port(),
+    );
+    let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+    // What is shown whole has to fit, what streams has not.
+    let limit = if mode.starts_with("BUFFERED") { 16 << 20 } else { 32 << 10 };
+    bootstrap.listener = json!({"per_connection_buffer_limit_bytes": limit});
+    let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+    (envoy, upstream, services)
+}
+
+fn cases(count: u32, check: impl Fn(Case)) {
+    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&case(), |case| {
+            check(case);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Runs a future of a test that is not itself asynchronous.
+fn wait<T>(runtime: &tokio::runtime::Runtime, future: impl Future<Output = T>) -> T {
+    runtime.block_on(future)
+}
+
+#[test]
+fn what_arrives_is_what_the_processor_decided() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for version in Version::ALL {
+        for mode in MODES {
+            for doing in [Doing::Leaves, Doing::Turns, Doing::Clears] {
+                let (envoy, upstream, _services) = wait(&runtime, gateway(version, mode, doing));
+                let count = if version == Version::LATEST { 12 } else { 3 };
+                cases(count, |case| {
+                    let (request, response, status) =
+                        wait(&runtime, exchange(&envoy, &upstream, &case));
+                    let what = format!("{version} {mode} {doing:?}");
+                    assert_eq!(status, 200, "{what}");
+                    assert!(request == doing.of(&case.request), "{what}: {} bytes", request.len());
+                    assert!(response == doing.of(&case.response), "{what}: {}", response.len());
+                });
+                wait(&runtime, envoy.stat_becomes("live_streams", 0)).unwrap();
+                assert_eq!(wait(&runtime, envoy.stat("panics")), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_processor_that_dies_in_the_middle_leaves_bodies_whole_where_failures_pass() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for version in Version::ALL {
+        for mode in ["BUFFERED", "BUFFERED_PARTIAL", "STREAMED"] {
+            for after in [0, 1, 2, 4] {
+                let dies = Doing::Dies(after);
+                let count = if version == Version::LATEST { 6 } else { 2 };
+                cases(count, |case| {
+                    // The count of messages begins anew with each gateway.
+                    let (envoy, upstream, _services) = wait(&runtime, gateway(version, mode, dies));
+                    let (request, response, status) =
+                        wait(&runtime, exchange(&envoy, &upstream, &case));
+                    let what = format!("{version} {mode} {after}");
+                    assert_eq!(status, 200, "{what}");
+                    assert!(request == case.request, "{what}: {} bytes", request.len());
+                    assert!(response == case.response, "{what}: {} bytes", response.len());
+                });
+            }
+        }
+    }
+}
