@@ -20,6 +20,7 @@ use crate::services::{Script, message};
 const GRPC: &str =
     "grpcio==1.76.0\nprotobuf==7.36.2\ntyping_extensions==4.16.0\nxds-protos==1.85.0\n";
 const REGO: &str = "regopy==1.5.2\n";
+const SDK: &str = "grpcio-health-checking==1.76.0\nenvoy-extproc-sdk==0.1.1\n";
 
 /// The rate limit service of limitador: `limit` requests in `seconds` for each value of the
 /// descriptors' key `key`. As limitador's own server it tells of the limit in headers, never in
@@ -84,6 +85,16 @@ impl Peer {
     pub async fn rego() -> Result<Self> {
         let packages = pypi::installed("peer-rego", &format!("{GRPC}{REGO}"))?;
         Self::start(&packages, "rego_authz.py").await
+    }
+
+    /// An external processor on the SDK envoy-extproc-sdk: it answers `x-deny` itself, and tells the
+    /// upstream the path and the hash of the body, and the client its length.
+    ///
+    /// # Errors
+    /// When its packages can't be fetched, or it does not start.
+    pub async fn extproc_sdk() -> Result<Self> {
+        let packages = pypi::installed("peer-extproc-sdk", &format!("{GRPC}{SDK}"))?;
+        Self::start(&packages, "sdk_extproc.py").await
     }
 
     /// The port that it listens on.

@@ -48,3 +48,43 @@ async fn a_rego_policy_decides_as_it_does_for_the_builtin_kept_or_not() {
     let kept = Kind::Authz.module_with(callout, fields, peer.port());
     by_policy(Version::LATEST, kept).await;
 }
+
+/// What the SDK's processor does, asked by `filter`.
+async fn by_sdk(version: Version, filter: Value) {
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+    let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+    let port = envoy.port();
+    // SHA-256 of "body".
+    let hash = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+    for request in [
+        Request::post("/p?q").body("body"),
+        Request::post("/p?q").pieces(["bo", "dy"]),
+        Request::post("/p?q").body("body").http2(),
+    ] {
+        let response = request.send(port).await;
+        assert_eq!((response.status, response.header("x-length")), (200, Some("4")), "{version}");
+        let seen = upstream.seen().pop().unwrap();
+        assert_eq!(seen.header("x-path"), Some("/p?q"), "{version}");
+        assert_eq!(seen.header("x-hash"), Some(hash), "{version}");
+        assert_eq!(seen.body, b"body", "{version}");
+    }
+    let response = Request::get("/").header("x-deny", "1").send(port).await;
+    assert_eq!((response.status, response.body_text().as_str()), (403, "denied"), "{version}");
+    let response = Request::get("/").send(port).await;
+    assert_eq!((response.status, response.header("x-length")), (200, Some("0")), "{version}");
+    assert_eq!(upstream.seen().len(), 4, "{version}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_on_an_sdk_works_as_with_the_builtin() {
+    let peer = Peer::extproc_sdk().await.unwrap();
+    let fields = json!({
+        "message_timeout": "10s",
+        "processing_mode": {"request_body_mode": "BUFFERED", "response_header_mode": "SEND"},
+    });
+    by_sdk(Version::LATEST, Kind::ExtProc.builtin(fields.clone(), peer.port())).await;
+    for version in Version::ALL {
+        by_sdk(version, Kind::ExtProc.module(fields.clone(), peer.port())).await;
+    }
+}
