@@ -5,6 +5,8 @@ mod attributes;
 mod callout;
 mod carry_out;
 mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod immediate;
 mod machine;
 mod message;

@@ -79,8 +79,8 @@ impl Machine {
     ) {
         self.enter(direction, Phase::Duplex);
         let side = self.side_mut(direction);
-        // Pieces that went without waiting have no answer yet.
-        side.duplex.owes = side.duplex.sent;
+        // What went without waiting has no answer yet.
+        side.duplex.owes = side.duplex.sent || side.pipe.over();
         let pipe = &mut side.pipe;
         pipe.held = true;
         pipe.parked |= gathered;
@@ -105,9 +105,16 @@ impl Machine {
         if side.duplex.done || side.pipe.ready.len() > MOST_WAITING {
             return false;
         }
-        side.duplex.owes = false;
         side.pipe.ready.extend_from_slice(&output.body);
         side.duplex.done = output.end_of_stream || output.end_of_stream_without_message;
+        // With all of the input it owes the rest of its output, and the trailers.
+        side.duplex.owes = side.pipe.trailers || (side.pipe.ended && !side.duplex.done);
+        if side.duplex.owes {
+            side.number += 1;
+            let number = side.number;
+            let stall = self.settings.stall_timeout;
+            actions.extend(stall.map(|within| Action::MoreTime { direction, number, within }));
+        }
         self.duplex_pump(direction, actions);
         true
     }
@@ -133,7 +140,9 @@ impl Machine {
     /// The processor has caught up: what Envoy kept for it may go.
     pub(crate) fn room(&mut self) -> Vec<Action> {
         let waits = |direction: &Direction| {
-            self.modes.body(*direction) == BodyMode::Duplex && self.side(*direction).pipe.parked
+            !self.finished
+                && self.modes.body(*direction) == BodyMode::Duplex
+                && self.side(*direction).pipe.parked
         };
         super::BOTH.into_iter().filter(waits).map(Action::TakeParked).collect()
     }

@@ -1,7 +1,27 @@
 //! The processing of one exchange as a state machine: pure, without clock, thread or host. Hooks,
 //! answers and deadlines go in; actions come out, to be carried out in order.
+//!
+//! Each direction is in one of these phases, and moves so:
+//!
+//! ```text
+//! Start -> Headers, Gather, Streaming, Duplex, UntilTrailers, Observed, Done
+//! Headers -> Gather, Body, Streaming, Duplex, UntilTrailers, Trailers, Replaced, Replying, Done
+//! Gather -> Body, UntilTrailers, Done
+//! Body -> UntilTrailers, Trailers, Done
+//! Streaming -> Trailers, Draining, Done
+//! Duplex -> Draining, Done
+//! UntilTrailers -> Trailers, Done
+//! Trailers -> Done
+//! Draining -> Done
+//! Observed -> Done
+//! ```
+//!
+//! `Replaced`, `Replying` and `Done` are final; what ends the processing leads to one of them from
+//! anywhere. A test compares the drawing with what the machine does.
 
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+mod drive;
 mod duplex;
 mod failure;
 mod modes;
@@ -16,6 +36,8 @@ mod types;
 use bytes::Bytes;
 use callout_common::{Direction, Hold};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use drive::drive;
 use duplex::Duplex;
 pub(crate) use modes::{BodyMode, Modes};
 use streaming::Pipe;
@@ -329,7 +351,9 @@ impl Machine {
             && self.settings.send_body_without_waiting;
         match self.side(direction).phase {
             Phase::Observed => (self.observe_trailers(direction), Stance::Pass),
-            Phase::Headers { .. } if early => self.stream_trailers(direction, bytes),
+            Phase::Headers { .. } if early && self.side(direction).pipe.held => {
+                self.stream_trailers(direction, bytes)
+            }
             Phase::Duplex => self.duplex_trailers(direction, bytes),
             Phase::Headers { .. } if duplex => self.duplex_trailers(direction, bytes),
             Phase::Headers { end, arrived } => {
@@ -374,6 +398,8 @@ impl Machine {
             match side.phase {
                 Phase::Start | Phase::Replaced | Phase::Draining | Phase::Replying => {}
                 Phase::Streaming | Phase::Duplex => self.stream_finish(direction, actions),
+                // Pieces went without waiting for the headers' answer.
+                Phase::Headers { .. } if side.pipe.held => self.stream_finish(direction, actions),
                 _ => {
                     if side.held() {
                         self.stream_rest(direction, actions);

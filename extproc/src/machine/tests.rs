@@ -6,7 +6,9 @@ use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proptest::prelude::*;
 use proto::processing_response::Response;
 
-use std::collections::VecDeque;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use callout_common::Reply;
@@ -727,4 +729,51 @@ fn answer_one(
     let body = proto::BodyResponse { response: Some(common) };
     let actions = machine.answer(response(Response::RequestBody(body)));
     envoy.do_all(machine, actions);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+    /// Any hooks, answers and deadlines in any order: see `drive.rs` for what is asserted.
+    #[test]
+    fn whatever_comes_in_whatever_order_the_machine_keeps_its_word(
+        bytes in proptest::collection::vec(any::<u8>(), 0..120),
+    ) {
+        drive(&bytes);
+    }
+}
+
+#[test]
+fn the_drawing_is_what_the_machine_does() {
+    let drawn: BTreeSet<(String, String)> = include_str!("mod.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! ")?.split_once(" -> "))
+        .flat_map(|(from, to)| to.split(", ").map(|to| (from.trim().to_owned(), to.to_owned())))
+        .collect();
+    // Enough for every transition to come many times, and always the same.
+    let mut random = StdRng::seed_from_u64(1);
+    let mut done = BTreeSet::new();
+    for _ in 0..40_000 {
+        let bytes: Vec<u8> = (0..60).map(|_| random.random()).collect();
+        done.extend(drive(&bytes));
+    }
+    assert_eq!(drawn, done);
+}
+
+#[test]
+fn what_went_without_waiting_is_not_lost_when_the_headers_get_no_answer() {
+    let modes = Modes { request_body: BodyMode::Streamed, ..Modes::default() };
+    let early = Settings { modes, send_body_without_waiting: true, ..settings() };
+    let mut machine = Machine::new(early.clone());
+    machine.headers(REQUEST, false);
+    let (actions, _) = data(&mut machine, REQUEST, false);
+    assert!(actions.contains(&Action::TakeBody(REQUEST)));
+    let actions = machine.closed(Ok(()));
+    assert!(actions.contains(&Action::PrependBody(REQUEST, b"ab".to_vec())));
+    assert!(actions.contains(&Action::Release(REQUEST)));
+    // Trailers without a body wait for the headers' answer, too.
+    let mut machine = Machine::new(early);
+    machine.headers(REQUEST, false);
+    let (actions, stance) = trailers(&mut machine, REQUEST);
+    assert!(actions.is_empty() && matches!(stance, Stance::Hold(_)));
+    assert!(machine.answer(headers_ok()).contains(&Action::Release(REQUEST)));
 }

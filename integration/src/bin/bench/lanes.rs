@@ -52,6 +52,8 @@ pub(crate) enum Suite {
     AuthzCache,
     /// ratelimit in its modes: a flood over the limit, and a hot key under it.
     RateLimitModes,
+    /// extproc with bodies of requests.
+    ExtProcBodies,
 }
 
 impl Suite {
@@ -60,7 +62,10 @@ impl Suite {
             "calls" => Ok(Self::Calls),
             "authz-cache" => Ok(Self::AuthzCache),
             "ratelimit-modes" => Ok(Self::RateLimitModes),
-            _ => bail!("no suite is called {name}: calls, authz-cache, ratelimit-modes"),
+            "extproc-bodies" => Ok(Self::ExtProcBodies),
+            _ => bail!(
+                "no suite is called {name}: calls, authz-cache, ratelimit-modes, extproc-bodies"
+            ),
         }
     }
 
@@ -71,6 +76,7 @@ impl Suite {
             Self::Calls => lanes.calls().await?,
             Self::AuthzCache => lanes.authz_cache().await?,
             Self::RateLimitModes => lanes.ratelimit_modes().await?,
+            Self::ExtProcBodies => lanes.extproc_bodies().await?,
         }
         Ok(lanes.all)
     }
@@ -159,6 +165,33 @@ impl Lanes {
                 let count = self.all.len();
                 self.all.iter_mut().skip(count - 2).for_each(|lane| lane.status = 429);
             }
+        }
+        Ok(())
+    }
+
+    async fn extproc_bodies(&mut self) -> Result<()> {
+        for (what, bytes, mode) in [
+            ("1 KiB", 1 << 10, "BUFFERED"),
+            ("64 KiB", 64 << 10, "BUFFERED"),
+            ("1 MiB", 1 << 20, "STREAMED"),
+        ] {
+            let load = Load::Body { bytes };
+            let bare = if self.all.is_empty() {
+                NO_FILTER.to_owned()
+            } else {
+                format!("{NO_FILTER}, {what}")
+            };
+            self.add(&bare, None, load, Vec::new()).await?;
+            let modes = json!({
+                "message_timeout": "10s",
+                "processing_mode": {"request_body_mode": mode, "response_header_mode": "SKIP"},
+            });
+            let builtin = format!("built-in extproc, {what} {mode}");
+            let filter = self.builtin_with(Kind::ExtProc, modes.clone());
+            self.add(&builtin, None, load, vec![filter]).await?;
+            let filter = Kind::ExtProc.module(modes, self.service);
+            let name = format!("callout extproc, {what} {mode}");
+            self.add(&name, Some(&builtin), load, vec![filter]).await?;
         }
         Ok(())
     }

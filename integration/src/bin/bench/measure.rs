@@ -30,12 +30,25 @@ pub(crate) enum Load {
         /// Of a hundred.
         repeated: u32,
     },
+    /// The same with a body.
+    Body {
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 impl Load {
     /// wrk's script for it, under a name that no earlier load had.
     fn script(self, name: &str) -> Option<String> {
-        let Self::Mixed { repeated } = self else { return None };
+        let repeated = match self {
+            Self::OnePath => return None,
+            Self::Mixed { repeated } => repeated,
+            Self::Body { bytes } => {
+                return Some(format!(
+                    "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", {bytes})\n"
+                ));
+            }
+        };
         // 37 is prime to 100, so that the two kinds alternate.
         Some(format!(
             r#"local count = 0
