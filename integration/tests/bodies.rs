@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use callout_integration::client::Response;
 use callout_integration::prelude::*;
 use callout_integration::services::{message, unchanged};
+use callout_integration::upstream::Seen;
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -82,7 +84,7 @@ fn answer(
 }
 
 /// One exchange.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Case {
     request: Vec<u8>,
     response: Vec<u8>,
@@ -90,6 +92,14 @@ struct Case {
     cuts: Vec<usize>,
     http2: bool,
     trailers: bool,
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { request, response, cuts, http2, trailers } = self;
+        let lengths = (request.len(), response.len());
+        write!(f, "{lengths:?} bytes, cut {cuts:?}, HTTP/2 {http2}, trailers {trailers}")
+    }
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -123,13 +133,17 @@ fn pieces(body: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
         }
         rest = left;
     }
-    pieces.push(rest.to_vec());
+    if !rest.is_empty() {
+        pieces.push(rest.to_vec());
+    }
     pieces
 }
 
-/// The bodies that arrive at the upstream and at the client, and the status.
-async fn exchange(envoy: &Envoy, upstream: &Upstream, case: &Case) -> (Vec<u8>, Vec<u8>, u16) {
-    upstream.answer(Answer { body: pieces(&case.response, &case.cuts), ..Answer::default() });
+async fn exchange(envoy: &Envoy, upstream: &Upstream, case: &Case) -> Exchanged {
+    let trailers =
+        if case.trailers { vec![("x-end".to_owned(), "1".to_owned())] } else { Vec::new() };
+    let body = pieces(&case.response, &case.cuts);
+    upstream.answer(Answer { body, trailers, ..Answer::default() });
     let before = upstream.seen().len();
     let mut request = Request::post("/").pieces(pieces(&case.request, &case.cuts));
     request = request.gap(Duration::from_millis(1)).timeout(Duration::from_secs(30));
@@ -140,16 +154,42 @@ async fn exchange(envoy: &Envoy, upstream: &Upstream, case: &Case) -> (Vec<u8>, 
         request = request.trailer("t", "1");
     }
     let response = request.send(envoy.port()).await;
-    assert!(response.is_complete(), "{response:?}");
-    let seen = upstream.seen();
-    let got = seen.get(before).map(|seen| seen.body.clone()).unwrap_or_default();
-    (got, response.body, response.status)
+    Exchanged { request: upstream.seen().get(before).cloned().unwrap_or_default(), response }
+}
+
+/// What arrived.
+struct Exchanged {
+    request: Seen,
+    response: Response,
+}
+
+impl Exchanged {
+    /// Both messages are complete, with these bodies, and with their trailers.
+    fn is(&self, case: &Case, request: &[u8], response: &[u8], what: &str) {
+        let Self { request: seen, response: got } = self;
+        assert_eq!((got.status, got.is_complete()), (200, true), "{what}: {got:?}");
+        assert!(seen.complete, "{what}");
+        assert!(seen.body == request, "{what}: {} bytes", seen.body.len());
+        assert!(got.body == response, "{what}: {} bytes", got.body.len());
+        let trailers = (!seen.trailers.is_empty(), !got.trailers.is_empty());
+        assert_eq!(trailers, (case.trailers, case.trailers), "{what}");
+    }
 }
 
 const MODES: [&str; 4] = ["BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "FULL_DUPLEX_STREAMED"];
 
 async fn gateway(version: Version, mode: &str, doing: Doing) -> (Envoy, Upstream, Services) {
     let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let (envoy, services) = gateway_to(version, mode, doing, (upstream.port(), false)).await;
+    (envoy, upstream, services)
+}
+
+async fn gateway_to(
+    version: Version,
+    mode: &str,
+    doing: Doing,
+    (upstream, http2): (u16, bool),
+) -> (Envoy, Services) {
     let services = Services::start(processor(doing, mode.starts_with("FULL"))).await.unwrap();
     let filter = Kind::ExtProc.module(
         json!({
@@ -161,12 +201,12 @@ async fn gateway(version: Version, mode: &str, doing: Doing) -> (Envoy, Upstream
         }),
         services.port(),
     );
-    let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+    let mut bootstrap = Bootstrap::new(upstream, vec![filter]);
+    bootstrap.http2_upstream = http2;
     // What is shown whole has to fit, what streams has not.
     let limit = if mode.starts_with("BUFFERED") { 16 << 20 } else { 32 << 10 };
     bootstrap.listener = json!({"per_connection_buffer_limit_bytes": limit});
-    let envoy = Envoy::start(version, &bootstrap).await.unwrap();
-    (envoy, upstream, services)
+    (Envoy::start(version, &bootstrap).await.unwrap(), services)
 }
 
 fn cases(count: u32, check: impl Fn(Case)) {
@@ -192,13 +232,11 @@ fn what_arrives_is_what_the_processor_decided() {
             for doing in [Doing::Leaves, Doing::Turns, Doing::Clears] {
                 let (envoy, upstream, _services) = wait(&runtime, gateway(version, mode, doing));
                 let count = if version == Version::LATEST { 12 } else { 3 };
+                let what = format!("{version} {mode} {doing:?}");
                 cases(count, |case| {
-                    let (request, response, status) =
-                        wait(&runtime, exchange(&envoy, &upstream, &case));
-                    let what = format!("{version} {mode} {doing:?}");
-                    assert_eq!(status, 200, "{what}");
-                    assert!(request == doing.of(&case.request), "{what}: {} bytes", request.len());
-                    assert!(response == doing.of(&case.response), "{what}: {}", response.len());
+                    let exchanged = wait(&runtime, exchange(&envoy, &upstream, &case));
+                    let decided = [&case.request, &case.response].map(|body| doing.of(body));
+                    exchanged.is(&case, &decided[0], &decided[1], &what);
                 });
                 wait(&runtime, envoy.stat_becomes("live_streams", 0)).unwrap();
                 assert_eq!(wait(&runtime, envoy.stat("panics")), 0);
@@ -208,22 +246,50 @@ fn what_arrives_is_what_the_processor_decided() {
 }
 
 #[test]
+fn what_arrives_over_http2_on_both_sides_is_what_the_processor_decided() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for version in Version::ALL {
+        let upstream = wait(&runtime, Upstream::start(Answer::default())).unwrap();
+        // It speaks HTTP/2 where the upstream does not.
+        let behind = Bootstrap::new(upstream.port(), Vec::new());
+        let behind = wait(&runtime, Envoy::start(version, &behind)).unwrap();
+        for mode in MODES {
+            for doing in [Doing::Leaves, Doing::Turns] {
+                let to = gateway_to(version, mode, doing, (behind.port(), true));
+                let (envoy, _services) = wait(&runtime, to);
+                let what = format!("{version} {mode} {doing:?}");
+                cases(3, |case| {
+                    let case = Case { http2: true, ..case };
+                    let exchanged = wait(&runtime, exchange(&envoy, &upstream, &case));
+                    let decided = [&case.request, &case.response].map(|body| doing.of(body));
+                    exchanged.is(&case, &decided[0], &decided[1], &what);
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn a_processor_that_dies_in_the_middle_leaves_bodies_whole_where_failures_pass() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for version in Version::ALL {
-        for mode in ["BUFFERED", "BUFFERED_PARTIAL", "STREAMED"] {
+        for mode in MODES {
             for after in [0, 1, 2, 4] {
                 let dies = Doing::Dies(after);
                 let count = if version == Version::LATEST { 6 } else { 2 };
+                let what = format!("{version} {mode} {after}");
                 cases(count, |case| {
                     // The count of messages begins anew with each gateway.
                     let (envoy, upstream, _services) = wait(&runtime, gateway(version, mode, dies));
-                    let (request, response, status) =
-                        wait(&runtime, exchange(&envoy, &upstream, &case));
-                    let what = format!("{version} {mode} {after}");
-                    assert_eq!(status, 200, "{what}");
-                    assert!(request == case.request, "{what}: {} bytes", request.len());
-                    assert!(response == case.response, "{what}: {} bytes", response.len());
+                    let exchanged = wait(&runtime, exchange(&envoy, &upstream, &case));
+                    if !mode.starts_with("FULL") {
+                        return exchanged.is(&case, &case.request, &case.response, &what);
+                    }
+                    // What went both ways at once is gone: nothing less may pass for the whole.
+                    let Exchanged { request, response } = exchanged;
+                    assert!(!request.complete || request.body == case.request, "{what}");
+                    let whole = response.is_complete() && response.status == 200;
+                    assert!(!whole || response.body == case.response, "{what}: {response:?}");
                 });
             }
         }

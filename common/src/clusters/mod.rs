@@ -1,7 +1,7 @@
 //! HTTP streams to Envoy's own clusters, for work on any thread.
 //!
 //! Envoy opens such streams on its threads only, and what outlives a request (a shared call, a
-//! report) can't belong to one. So every configuration has a [`Desk`] on the main thread: work
+//! report) can't belong to one. So every configuration has a desk on the main thread: work
 //! elsewhere sends it commands through [`Clusters`], and it sends back what Envoy hands to it.
 
 mod desk;

@@ -154,7 +154,7 @@ impl Machine {
                 super::Modes { request_headers: entry.request_headers, ..modes } == *entry
             };
             if allowed.is_empty() || allowed.iter().any(fits) {
-                self.modes = self.without_skipped(modes);
+                self.modes = self.without_skipped(self.as_far_as_begun(direction, modes));
             }
         }
         actions.extend([Action::Count(Stat::Received), metadata]);
@@ -218,6 +218,24 @@ impl Machine {
         let phase = if ended { Phase::Done } else { self.after_body(direction) };
         self.enter(direction, phase);
         actions.push(Action::Release(direction));
+    }
+
+    /// These modes, but for the direction other than `answered` its own, if it has begun: what is under
+    /// way goes on as it is.
+    fn as_far_as_begun(&self, answered: Direction, modes: super::Modes) -> super::Modes {
+        let super::Modes {
+            request_body, response_body, request_trailers, response_trailers, ..
+        } = self.modes;
+        let begun = |direction: Direction| self.side(direction).phase != Phase::Start;
+        match answered {
+            Direction::Response if begun(Direction::Request) => {
+                super::Modes { request_body, request_trailers, ..modes }
+            }
+            Direction::Request if begun(Direction::Response) => {
+                super::Modes { response_body, response_trailers, ..modes }
+            }
+            _ => modes,
+        }
     }
 
     fn body_answer(

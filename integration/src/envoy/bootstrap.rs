@@ -223,6 +223,8 @@ pub struct Bootstrap {
     pub listener: Value,
     /// Port of a gRPC service that Envoy itself is to know, as the cluster `service`.
     pub service: Option<u16>,
+    /// Whether Envoy speaks HTTP/2 to the upstream.
+    pub http2_upstream: bool,
     upstream: u16,
 }
 
@@ -231,7 +233,9 @@ impl Bootstrap {
     #[must_use]
     pub fn new(port: u16, filters: Vec<Value>) -> Self {
         let routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}})];
-        Self { filters, routes, hcm: json!({}), listener: json!({}), service: None, upstream: port }
+        let (hcm, listener) = (json!({}), json!({}));
+        let (service, http2_upstream) = (None, false);
+        Self { filters, routes, hcm, listener, service, http2_upstream, upstream: port }
     }
 
     /// With `typed_per_filter_config` on the first route.
@@ -284,8 +288,12 @@ impl Bootstrap {
     }
 
     fn common(&self) -> Value {
-        let http1 = json!({"http_protocol_options": {"enable_trailers": true}});
-        let mut clusters = vec![cluster("upstream", self.upstream, http1)];
+        let protocol = if self.http2_upstream {
+            json!({"http2_protocol_options": {}})
+        } else {
+            json!({"http_protocol_options": {"enable_trailers": true}})
+        };
+        let mut clusters = vec![cluster("upstream", self.upstream, protocol)];
         if let Some(port) = self.service {
             clusters.push(cluster("service", port, json!({"http2_protocol_options": {}})));
         }
