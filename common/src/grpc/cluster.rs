@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::task::AbortHandle;
@@ -32,17 +32,21 @@ impl Cluster {
         timeout: Option<Duration>,
     ) -> Result<http::Response<ClusterBody>, ClusterError> {
         let (parts, mut body) = request.into_parts();
-        // A unary request is there as a whole: one command instead of three.
-        let (first, end) = match next(&mut body).now_or_never() {
-            Some(Some(Ok(first))) => (first, body.is_end_stream() || ended(&mut body)),
-            Some(Some(Err(error))) => return Err(error),
-            Some(None) => (Bytes::new(), true),
-            None => (Bytes::new(), false),
-        };
+        // What is there already goes at once: a unary request is one command instead of three.
+        let (mut first, mut end) = (BytesMut::new(), false);
+        while let Some(piece) = next(&mut body).now_or_never() {
+            match piece {
+                Some(piece) => first.extend_from_slice(&piece?),
+                None => {
+                    end = true;
+                    break;
+                }
+            }
+        }
         let call = self.clusters.open(Opening {
             cluster: Arc::clone(&self.name),
             headers: self.headers(&parts),
-            body: first,
+            body: first.freeze(),
             end,
             timeout: timeout.map_or(0, millis),
         });
@@ -96,11 +100,6 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, ClusterError>> {
             Err(_) => return Some(Err(ClusterError::Reset)),
         }
     }
-}
-
-/// Whether `body` is known to have ended.
-fn ended(body: &mut Body) -> bool {
-    matches!(next(body).now_or_never(), Some(None))
 }
 
 /// Sends the rest of a request.
@@ -167,5 +166,72 @@ impl HttpBody for ClusterBody {
             }
             Part::Head(..) => Some(Err(ClusterError::Reset)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::clusters::Desk;
+    use crate::host::{ClusterHost, Scheduler};
+
+    struct Ignored;
+
+    impl Scheduler for Ignored {
+        fn commit(&self, _event: u64) {}
+    }
+
+    /// Pieces that are there at once, and then the end, if it is known.
+    struct Pieces(VecDeque<&'static str>, bool);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            match self.0.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+                None if self.1 => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Openings(Vec<(Bytes, bool)>);
+
+    impl ClusterHost for Openings {
+        fn open_stream(&mut self, opening: &Opening) -> Result<u64, ClusterError> {
+            self.0.push((opening.body.clone(), opening.end));
+            Ok(1)
+        }
+        fn send_data(&mut self, _: u64, _: &[u8], _: bool) {}
+        fn reset_stream(&mut self, _: u64) {}
+    }
+
+    fn opened(pieces: &[&'static str], ended: bool) -> (Bytes, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _entered = runtime.enter();
+        let desk = Desk::new(Box::new(Ignored));
+        let cluster =
+            Cluster { name: "c".into(), authority: "c".into(), clusters: desk.clusters() };
+        let body = Body::new(Pieces(pieces.iter().copied().collect(), ended));
+        let mut call = Box::pin(cluster.call(http::Request::new(body), None));
+        assert!(call.as_mut().now_or_never().is_none());
+        let mut host = Openings::default();
+        desk.scheduled(&mut host, 1);
+        host.0.remove(0)
+    }
+
+    #[test]
+    fn all_that_is_there_goes_with_the_opening() {
+        assert_eq!(opened(&["a", "b"], true), (Bytes::from_static(b"ab"), true));
+        assert_eq!(opened(&["a", "b", "c"], false), (Bytes::from_static(b"abc"), false));
+        assert_eq!(opened(&[], false), (Bytes::new(), false));
     }
 }
