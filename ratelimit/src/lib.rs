@@ -33,7 +33,7 @@ use stream::Stream;
 pub struct RateLimit {
     config: Config,
     stats: Stats,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     breaker: Option<Breaker>,
     fallback: Locals,
     shield: Locals,
@@ -50,7 +50,7 @@ impl Filter for RateLimit {
         let accounts = config.callout.max_accounts;
         Ok(Self {
             stats: Stats::define(setup)?,
-            ledger: Ledger::new(accounts),
+            ledger: Ledger::shared(&config.service.identity(), accounts),
             breaker: config.callout.breaker.map(Breaker::new),
             fallback: Locals::new(accounts),
             shield: Locals::new(accounts),

@@ -193,6 +193,14 @@ impl Client {
         Ok(Answers { answers, line, _permit: permit })
     }
 
+    /// Where its calls go, in words that no other place has.
+    pub(super) fn place(&self) -> String {
+        match &self.way {
+            Way::Dialled(endpoint) => format!("dialled {}", endpoint.target()),
+            Way::Cluster(Cluster { name, authority, .. }) => format!("cluster {name} {authority}"),
+        }
+    }
+
     /// Whether there is a `retry_policy`.
     #[must_use]
     pub const fn retries(&self) -> bool {

@@ -57,6 +57,13 @@ impl Service {
         })
     }
 
+    /// Which service it calls and as whom, in words that no other service has: what is known of one
+    /// says nothing of another.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        format!("{} {:?}", self.client.place(), self.metadata)
+    }
+
     /// The service with [`Client::through`].
     #[must_use]
     pub fn through(mut self, clusters: &Clusters) -> Self {

@@ -5,6 +5,7 @@ mod account;
 #[cfg(all(test, feature = "loom"))]
 mod model;
 mod quota;
+mod shared;
 
 use std::collections::HashMap;
 #[cfg(not(feature = "loom"))]

@@ -1,0 +1,43 @@
+//! One ledger for all configurations of this process that call one service: what two of them left
+//! unspent would add up, and a reload would lose it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use super::Ledger;
+
+type Ledgers = HashMap<(String, usize), Weak<Ledger>>;
+
+static LEDGERS: LazyLock<Mutex<Ledgers>> = LazyLock::new(Mutex::default);
+
+impl Ledger {
+    /// The ledger of the service called `service`, of `accounts` at most. It lives as long as one of
+    /// those that share it.
+    pub(crate) fn shared(service: &str, accounts: usize) -> Arc<Self> {
+        let mut ledgers = LEDGERS.lock().unwrap_or_else(PoisonError::into_inner);
+        ledgers.retain(|_, ledger| ledger.strong_count() > 0);
+        let key = (service.to_owned(), accounts);
+        if let Some(ledger) = ledgers.get(&key).and_then(Weak::upgrade) {
+            return ledger;
+        }
+        let ledger = Arc::new(Self::new(accounts));
+        ledgers.insert(key, Arc::downgrade(&ledger));
+        ledger
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_of_one_service_share_its_ledger_while_one_of_them_lives() {
+        let first = Ledger::shared("a", 10);
+        assert!(Arc::ptr_eq(&first, &Ledger::shared("a", 10)));
+        assert!(!Arc::ptr_eq(&first, &Ledger::shared("b", 10)));
+        assert!(!Arc::ptr_eq(&first, &Ledger::shared("a", 20)));
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none());
+    }
+}
