@@ -128,6 +128,34 @@ async fn a_refusal_holds_and_nobody_is_asked_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_holds_for_the_tenant_that_the_service_refused() {
+    // The service tells tenants apart by the call's metadata alone.
+    let script = Script::default().limit(|_, n| async move {
+        let code = if n == 1 { "OVER_LIMIT" } else { "OK" };
+        Ok(message(json!({"overallCode": code, "statuses": [{
+            "code": code, "currentLimit": {"requestsPerUnit": 10, "unit": "MINUTE"},
+            "limitRemaining": 5, "durationUntilReset": "50s",
+        }]})))
+    });
+    for mode in ["cache_over_limit", "lease", "async"] {
+        let upstream = Upstream::start(Answer::default()).await.unwrap();
+        let services = Services::start(script.clone()).await.unwrap();
+        let service =
+            json!({"initial_metadata": [{"key": "x-tenant", "value": "%REQ(x-tenant)%"}]});
+        let fields = json!({"rate_limit_service": {"grpc_service": service}});
+        let filter = Kind::RateLimit.module_with(json!({"mode": mode}), fields, services.port());
+        let bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+        let envoy = Envoy::start(Version::LATEST, &bootstrap).await.unwrap();
+        let get = |tenant: &str| Request::get("/p").header("x-tenant", tenant);
+        let mut statuses = Vec::new();
+        for tenant in ["b", "a", "b", "a"] {
+            statuses.push(get(tenant).send(envoy.port()).await.status);
+        }
+        assert_eq!(statuses, [200, 429, 200, 429], "{mode}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_the_window_ends_the_service_is_asked_again() {
     let window = Window::new(2, 3);
     let callout = json!({"mode": "cache_over_limit"});
@@ -197,6 +225,37 @@ async fn leases_of_a_hot_key_under_its_limit_save_nine_of_ten_calls() {
     }
     let asked = services.asked().len();
     assert!(asked * 10 <= sent, "{asked} calls for {sent} requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_takes_no_batch_with_it() {
+    let window = Window::new(2000, 60);
+    window.begins().await;
+    let answers = window.clone();
+    let script = Script::default().limit(move |request, n| {
+        let answers = answers.clone();
+        async move {
+            let answer = answers.answer(&request);
+            if n > 0 {
+                pause(400).await;
+            }
+            Ok(answer)
+        }
+    });
+    let callout = json!({"mode": "lease", "server": "envoy_ratelimit", "expected_proxies": 1});
+    let fields = json!({"timeout": "5s"});
+    let gateway = Gateway::start(Version::LATEST, callout, fields, script).await;
+    assert_eq!(gateway.get().await.status, 200);
+    // The second request asks for a batch, and its client does not wait for the answer.
+    let request = Request::get("/p").abort_after(Duration::from_millis(150));
+    assert!(!request.send(gateway.envoy.port()).await.is_complete());
+    eventually("the service has been asked", || gateway.asked() == 2).await.unwrap();
+    let counted = window.counted.lock().unwrap().1;
+    assert!(counted > 2, "{counted} hits are no batch");
+    pause(500).await;
+    // What the batch paid for is there for others.
+    assert_eq!(gateway.get().await.status, 200);
+    assert_eq!(gateway.envoy.stat("ratelimit.lease_hit").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod verdict;
 mod view;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use callout_common::breaker::Breaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
@@ -37,6 +38,13 @@ pub struct RateLimit {
     breaker: Option<Breaker>,
     fallback: Locals,
     shield: Locals,
+}
+
+impl RateLimit {
+    /// Whether the service may be called, as far as it answered of late. Whoever may has to call.
+    pub(crate) fn breaker_admits(&self) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| breaker.admits(Instant::now()))
+    }
 }
 
 impl Filter for RateLimit {

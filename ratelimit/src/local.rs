@@ -81,20 +81,21 @@ mod tests {
     fn no_more_than_the_limit_passes_at_once_and_keys_do_not_share() {
         let locals = Locals::new(10);
         let hour = size(5, Duration::from_secs(3600));
-        let admitted = (0..20).filter(|_| locals.admits(Key::of(b"a"), hour) == Some(true)).count();
+        let admitted =
+            (0..20).filter(|_| locals.admits(Key::of(b"a", &[]), hour) == Some(true)).count();
         assert_eq!(admitted, 5);
-        assert_eq!(locals.admits(Key::of(b"b"), hour), Some(true));
+        assert_eq!(locals.admits(Key::of(b"b", &[]), hour), Some(true));
     }
 
     #[test]
     fn a_limit_that_changed_counts_anew_and_a_full_table_counts_nothing() {
         let locals = Locals::new(1);
         let hour = Duration::from_secs(3600);
-        assert_eq!(locals.admits(Key::of(b"a"), size(1, hour)), Some(true));
-        assert_eq!(locals.admits(Key::of(b"a"), size(1, hour)), Some(false));
-        assert_eq!(locals.admits(Key::of(b"a"), size(2, hour)), Some(true));
-        assert_eq!(locals.admits(Key::of(b"a"), size(2, hour)), Some(true));
-        assert_eq!(locals.admits(Key::of(b"b"), size(1, hour)), None);
+        assert_eq!(locals.admits(Key::of(b"a", &[]), size(1, hour)), Some(true));
+        assert_eq!(locals.admits(Key::of(b"a", &[]), size(1, hour)), Some(false));
+        assert_eq!(locals.admits(Key::of(b"a", &[]), size(2, hour)), Some(true));
+        assert_eq!(locals.admits(Key::of(b"a", &[]), size(2, hour)), Some(true));
+        assert_eq!(locals.admits(Key::of(b"b", &[]), size(1, hour)), None);
     }
 
     #[test]

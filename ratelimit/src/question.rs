@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callout_common::config::deadline;
-use callout_common::grpc::{Failure, MetadataMap};
+use callout_common::grpc::{Failure, MetadataMap, entries};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use prost::Message;
 
 use crate::RateLimit;
-use crate::ledger::{Errand, Key, Server, Terms};
+use crate::ledger::{Batch, Errand, Key, Server, Terms};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -22,16 +23,18 @@ pub(crate) struct Question {
     pub(crate) account: Option<(Key, Terms)>,
 }
 
+/// The name of what the service is asked.
+pub(crate) fn key(message: &RateLimitRequest, metadata: &MetadataMap) -> Key {
+    Key::of(&message.encode_to_vec(), &entries(metadata))
+}
+
 /// What came of asking.
 pub(crate) type Answer = Result<Arc<RateLimitResponse>, Failure>;
 
 impl Question {
-    /// Asks for `hits`, of which the request that waits spends one.
-    pub(crate) async fn ask(self: Arc<Self>, filter: Arc<RateLimit>, hits: u64) -> Answer {
-        let _done = (hits > 1)
-            .then_some(self.account)
-            .flatten()
-            .map(|(key, _)| Done { filter: &filter, key });
+    /// Asks for `batch`, of which the request that waits spends one.
+    pub(crate) async fn ask(self: Arc<Self>, filter: Arc<RateLimit>, batch: Batch) -> Answer {
+        let hits = batch.hits;
         let (answer, sent) = self.call(&filter, hits).await?;
         self.enter(&filter, &answer, (hits, 1), sent);
         let over = answer.overall_code == i32::from(Code::OverLimit);
@@ -48,26 +51,33 @@ impl Question {
 
     /// Makes a call beside the requests.
     pub(crate) async fn run(self: Arc<Self>, filter: Arc<RateLimit>, errand: Errand) {
-        let Some((key, _)) = self.account else { return };
-        let _done = Done { filter: &filter, key };
         match errand {
-            Errand::Prefetch(hits) => {
-                if let Ok((answer, sent)) = self.call(&filter, hits).await {
-                    self.enter(&filter, &answer, (hits, 0), sent);
+            Errand::Prefetch(batch) => {
+                if let Ok((answer, sent)) = self.call(&filter, batch.hits).await {
+                    self.enter(&filter, &answer, (batch.hits, 0), sent);
                 }
             }
-            Errand::Report(after) => {
+            Errand::Report(after, _claim) => {
                 tokio::time::sleep(after).await;
-                let hits = filter.ledger.bill(key);
-                if hits == 0 {
-                    return;
-                }
-                match self.call(&filter, hits).await {
-                    Ok((answer, sent)) => self.enter(&filter, &answer, (hits, hits), sent),
-                    // What could not be reported counts against the credit until it is.
-                    Err(_) => filter.ledger.owe_again(key, hits),
-                }
+                self.report(&filter).await;
             }
+        }
+    }
+
+    /// Reports what the account owes. What could not be reported counts against its credit until it
+    /// is.
+    async fn report(&self, filter: &RateLimit) {
+        let Some((key, _)) = self.account else { return };
+        if !filter.breaker_admits() {
+            return;
+        }
+        let hits = filter.ledger.bill(key);
+        if hits == 0 {
+            return;
+        }
+        match self.call(filter, hits).await {
+            Ok((answer, sent)) => self.enter(filter, &answer, (hits, hits), sent),
+            Err(_) => filter.ledger.owe_again(key, hits),
         }
     }
 
@@ -116,17 +126,5 @@ impl Question {
             }
         }
         Ok((Arc::new(answer.map_err(Failure::Call)?), sent))
-    }
-}
-
-/// Says that an errand has ended, in whatever way.
-struct Done<'a> {
-    filter: &'a RateLimit,
-    key: Key,
-}
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.filter.ledger.errand_done(self.key);
     }
 }

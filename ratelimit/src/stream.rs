@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callout_common::calls::Waiting;
-use callout_common::grpc::{CallError, Failure};
+use callout_common::grpc::{CallError, Failure, MetadataMap};
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use prost::Message;
+use tokio::sync::oneshot;
 
 use crate::RateLimit;
 use crate::config::{Config, Route};
 use crate::descriptors::{Descriptor, Limit, Made, descriptors};
 use crate::headers::Lines;
-use crate::ledger::{Errand, Key, Mode, Next, Quota, Terms, Turn};
+use crate::ledger::{Batch, Errand, Key, Mode, Next, Quota, Terms, Turn};
 use crate::local::Size;
 use crate::outcome::{self, Source};
-use crate::question::{Answer, Question};
+use crate::question::{self, Answer, Question};
 use crate::replay::{own, replayed};
 use crate::rules::Handling;
 use crate::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
@@ -97,14 +97,9 @@ impl Stream {
         })
     }
 
-    fn question(
-        &self,
-        cx: &Context<'_>,
-        message: RateLimitRequest,
-        account: Option<(Key, Terms)>,
-    ) -> Arc<Question> {
-        let metadata = self.config().service.metadata.fill(|operator| cx.operator(operator));
-        Arc::new(Question { message, metadata, account })
+    /// The metadata of a call, with what it quotes of the request.
+    fn metadata(&self, cx: &Context<'_>) -> MetadataMap {
+        self.config().service.metadata.fill(|operator| cx.operator(operator))
     }
 
     /// What holds for `message`.
@@ -136,17 +131,19 @@ impl Stream {
         cx.count(stats.requests);
         let handling = self.handling(&message);
         let terms = self.terms(&message, handling.mode);
+        let metadata = self.metadata(cx);
         let key = (one_hit(&message) && filter.config.callout.remembers(terms.mode))
-            .then(|| Key::of(&message.encode_to_vec()));
+            .then(|| question::key(&message, &metadata));
         let next = key.and_then(|key| filter.ledger.turn(key, Instant::now(), &terms));
         let account = key.filter(|_| next.is_some()).map(|key| (key, terms));
-        let question = self.question(cx, message, account);
+        let question = Arc::new(Question { message, metadata, account });
         let Next { turn, errand, quota } =
-            next.unwrap_or(Next { turn: Turn::Ask(1), errand: None, quota: None });
-        if let Some(errand) = errand {
-            self.send_on(cx, &question, errand);
-        }
+            next.unwrap_or(Next { turn: Turn::Ask(Batch::ONE), errand: None, quota: None });
         let asked = Asked { question, handling, shown, key, quota };
+        if let Some(errand) = errand.filter(|errand| self.may_run(errand, &asked)) {
+            cx.count(stats.rpc);
+            cx.spawn_detached(Arc::clone(&asked.question).run(Arc::clone(&filter), errand));
+        }
         match turn {
             Turn::Refused(known) => {
                 cx.count(stats.cache_over_limit);
@@ -162,28 +159,28 @@ impl Stream {
                 cx.count(stats.shield_over_limit);
                 step(self.carry_out(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
             }
-            Turn::Ask(_) if !self.breaker_admits() => {
+            Turn::Ask(_) if !filter.breaker_admits() => {
                 cx.count(stats.breaker_open);
                 let failure = Failure::Call(CallError::BreakerOpen);
                 step(self.without_service(cx, &asked, failure, Duration::ZERO))
             }
-            Turn::Ask(hits) => {
+            Turn::Ask(batch) => {
                 cx.count(stats.rpc);
-                cx.spawn(Arc::clone(&asked.question).ask(filter, hits));
+                ask(cx, &asked.question, filter, batch);
                 self.state = State::Waiting(stats.calls.begin(cx), asked);
                 Step::Pause(Hold::Everything)
             }
         }
     }
 
-    /// Makes a call beside the requests.
-    fn send_on(&self, cx: &mut Context<'_>, question: &Arc<Question>, errand: Errand) {
-        cx.count(self.filter.stats.rpc);
-        cx.spawn_detached(Arc::clone(question).run(Arc::clone(&self.filter), errand));
-    }
-
-    fn breaker_admits(&self) -> bool {
-        self.filter.breaker.as_ref().is_none_or(|breaker| breaker.admits(Instant::now()))
+    /// Whether a call beside the requests may be made, by what holds for calls of requests. What is
+    /// owed was admitted already, so that no shield is to keep it back; the breaker is asked when it
+    /// is reported.
+    fn may_run(&self, errand: &Errand, asked: &Asked) -> bool {
+        match errand {
+            Errand::Prefetch(_) => self.shield_admits(asked) && self.filter.breaker_admits(),
+            Errand::Report(..) => true,
+        }
     }
 
     /// Whether a call may be made about a set of descriptors; without a known limit it may.
@@ -210,7 +207,8 @@ impl Stream {
         let callout = &self.config().callout;
         let admitted = callout.fallback.and_then(|fallback| {
             let size = fallback.size(asked.quota, callout.terms.expected_proxies)?;
-            let key = asked.key.unwrap_or_else(|| Key::of(&asked.question.message.encode_to_vec()));
+            let Question { message, metadata, .. } = &*asked.question;
+            let key = asked.key.unwrap_or_else(|| question::key(message, metadata));
             self.filter.fallback.admits(key, size)
         });
         let Some(admitted) = admitted else {
@@ -370,11 +368,31 @@ impl HttpStream for Stream {
         }
         let Made { descriptors, .. } = descriptors(self.limits(), &View(cx), true);
         if let Some(message) = self.message(cx, descriptors) {
-            let question = self.question(cx, message, None);
-            cx.count(self.filter.stats.rpc);
+            let stats = self.filter.stats;
+            if !self.filter.breaker_admits() {
+                return cx.count(stats.breaker_open);
+            }
+            let metadata = self.metadata(cx);
+            let question = Arc::new(Question { message, metadata, account: None });
+            cx.count(stats.rpc);
             cx.spawn_detached(question.tell(Arc::clone(&self.filter)));
         }
     }
+}
+
+/// Asks for `batch` on behalf of a request. What was asked for many belongs to all: the call goes on
+/// when this request's client leaves.
+fn ask(cx: &mut Context<'_>, question: &Arc<Question>, filter: Arc<RateLimit>, batch: Batch) {
+    if batch.hits == 1 {
+        return cx.spawn(Arc::clone(question).ask(filter, batch));
+    }
+    let call = Arc::clone(question).ask(filter, batch);
+    let (tell, told) = oneshot::channel();
+    cx.spawn_detached(async move {
+        // Nobody listens any more when the client has left.
+        let _ = tell.send(call.await);
+    });
+    cx.spawn(async move { told.await.unwrap_or(Err(Failure::Lost)) });
 }
 
 /// Whether the request counts as one hit, and nothing of it says otherwise.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
+use super::claim::{Claim, Claims};
 use super::quota::Quota;
 use super::{Mode, Server, Terms};
 
@@ -18,14 +19,35 @@ const SAME_WINDOW: Duration = Duration::from_millis(1500);
 const RATE_OVER: f64 = 1.0;
 
 /// What a request is to do.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Turn {
     /// It is refused as the service refused the last one.
     Refused(Known),
     /// It is paid for, or will be reported; with what the service said last.
     Admitted(Known),
-    /// It asks the service for so many hits, of which it spends one.
-    Ask(u64),
+    /// It asks the service, and spends one of the hits that it is granted.
+    Ask(Batch),
+}
+
+/// Hits that the service is asked for at once.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) hits: u64,
+    /// The right to ask for more than one.
+    _claim: Option<Claim>,
+}
+
+impl Batch {
+    /// The one hit of a request.
+    pub(crate) const ONE: Self = Self { hits: 1, _claim: None };
+
+    /// So many hits, if nobody else asks for many; else one.
+    fn claimed(hits: u64, claims: &mut Claims) -> Self {
+        match (hits > 1).then(|| claims.take()).flatten() {
+            Some(claim) => Self { hits, _claim: Some(claim) },
+            None => Self::ONE,
+        }
+    }
 }
 
 /// What the service said before, and when.
@@ -38,12 +60,12 @@ pub(crate) struct Known {
 }
 
 /// A call that is to be made beside the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Errand {
     /// Ask for so many hits, before the last ones are spent.
-    Prefetch(u64),
+    Prefetch(Batch),
     /// Report what is owed, after so long.
-    Report(Duration),
+    Report(Duration, Claim),
 }
 
 /// The account of one set of descriptors.
@@ -58,8 +80,8 @@ pub(crate) struct Account {
     batch: u64,
     /// Hits that were admitted and not reported.
     owed: u64,
-    /// A prefetch or a report is under way.
-    busy: bool,
+    /// Whether somebody asks for many hits, or reports.
+    claims: Claims,
     /// The last answer that allowed, and what it told.
     allowed: Option<(Arc<RateLimitResponse>, Instant, Quota)>,
     refused: Option<(Arc<RateLimitResponse>, Instant, Instant)>,
@@ -77,7 +99,7 @@ impl Account {
             window_end: now,
             batch: 1,
             owed: 0,
-            busy: false,
+            claims: Claims::new(),
             allowed: None,
             refused: None,
             asked: 0,
@@ -95,7 +117,7 @@ impl Account {
     pub(crate) fn turn(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
         self.arrive(now);
         if terms.mode == Mode::Exact {
-            return (Turn::Ask(1), None);
+            return (Turn::Ask(Batch::ONE), None);
         }
         if let Some((answer, said, until)) = &self.refused {
             if now < *until {
@@ -105,7 +127,7 @@ impl Account {
             self.refused = None;
         }
         match terms.mode {
-            Mode::Exact | Mode::CacheOverLimit => (Turn::Ask(1), None),
+            Mode::Exact | Mode::CacheOverLimit => (Turn::Ask(Batch::ONE), None),
             Mode::Lease => self.spend(now, terms),
             Mode::Async => self.owe(now, terms),
         }
@@ -120,47 +142,45 @@ impl Account {
     fn spend(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
         if now >= self.window_end {
             self.tokens = 0;
-            return (Turn::Ask(1), None);
+            return (Turn::Ask(Batch::ONE), None);
         }
         // Batches of many sizes: answers that come at the same part of each second would all bound
         // the window's end alike.
         let part = 50 + self.asked * 37 % 51;
         let left = self.window_end.saturating_duration_since(now);
         let batch = |quota: &Quota, rate| (quota.batch(rate, left, terms) * part / 100).max(1);
-        let Some((answer, said, quota)) = &self.allowed else { return (Turn::Ask(1), None) };
+        let Some((answer, said, quota)) = &self.allowed else {
+            return (Turn::Ask(Batch::ONE), None);
+        };
         if self.tokens == 0 {
             // Whoever comes while somebody asks for many asks for itself alone.
-            let many = if self.busy { 1 } else { batch(quota, self.rate) };
-            self.busy |= many > 1;
+            let batch = Batch::claimed(batch(quota, self.rate), &mut self.claims);
             self.asked += 1;
-            return (Turn::Ask(many), None);
+            return (Turn::Ask(batch), None);
         }
         self.tokens -= 1;
         let known = Known { answer: Arc::clone(answer), said: *said, unspent: self.tokens };
-        let low = self.tokens <= self.batch / 4 && !self.busy;
+        let low = self.tokens <= self.batch / 4 && !self.claims.is_taken();
         let many = batch(quota, self.rate);
         let errand = (low && many > 1).then(|| {
-            self.busy = true;
             self.asked += 1;
-            Errand::Prefetch(many)
+            Errand::Prefetch(Batch::claimed(many, &mut self.claims))
         });
         (Turn::Admitted(known), errand)
     }
 
     fn owe(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
         let current = self.allowed.as_ref().filter(|_| now < self.window_end);
-        let Some((answer, said, quota)) = current else { return (Turn::Ask(1), None) };
+        let Some((answer, said, quota)) = current else { return (Turn::Ask(Batch::ONE), None) };
         if self.owed >= quota.credit(terms) {
-            return (Turn::Ask(1), None);
+            return (Turn::Ask(Batch::ONE), None);
         }
         let known = Known { answer: Arc::clone(answer), said: *said, unspent: 0 };
         let window = quota.until.saturating_duration_since(*said);
         self.owed += 1;
-        let errand = (!self.busy).then(|| {
-            self.busy = true;
-            // Often enough that little is owed when the window ends.
-            Errand::Report((window / 40).clamp(Duration::from_millis(50), Duration::from_secs(1)))
-        });
+        // Often enough that little is owed when the window ends.
+        let after = (window / 40).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let errand = self.claims.take().map(|claim| Errand::Report(after, claim));
         (Turn::Admitted(known), errand)
     }
 
@@ -256,11 +276,6 @@ impl Account {
         let longest = now.checked_add(terms.max_refusal).unwrap_or(now);
         self.refused = Quota::refused_until(answer, sent, terms.server)
             .map(|until| (Arc::clone(answer), sent, until.min(longest)));
-    }
-
-    /// The errand has ended, in whatever way.
-    pub(crate) const fn errand_done(&mut self) {
-        self.busy = false;
     }
 }
 

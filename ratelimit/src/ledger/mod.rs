@@ -2,6 +2,7 @@
 //! refusals that still hold. It never makes a worker wait: what it can't look up at once is asked.
 
 mod account;
+mod claim;
 #[cfg(all(test, feature = "loom"))]
 mod model;
 mod quota;
@@ -18,7 +19,7 @@ use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use loom::sync::Mutex;
 
 use account::Account;
-pub(crate) use account::{Errand, Known, Turn};
+pub(crate) use account::{Batch, Errand, Known, Turn};
 pub(crate) use quota::Quota;
 
 /// The ledger's parts, each with its own lock.
@@ -66,14 +67,26 @@ pub(crate) struct Terms {
     pub(crate) max_refusal: Duration,
 }
 
-/// The name of a set of descriptors.
+/// The name of a set of descriptors, and of what else the service is told with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
-    /// The key of a serialized request.
-    pub(crate) fn of(message: &[u8]) -> Self {
-        Self(*blake3::hash(message).as_bytes())
+    /// The key of a serialized request, sent with these entries of metadata: services may limit by
+    /// either.
+    pub(crate) fn of(message: &[u8], metadata: &[(&[u8], &[u8])]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            // Where a part ends is hashed, too, so that no two calls look alike.
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(message);
+        for (name, value) in metadata {
+            part(name);
+            part(value);
+        }
+        Self(*hasher.finalize().as_bytes())
     }
 
     fn shard(self) -> usize {
@@ -147,11 +160,6 @@ impl Ledger {
     /// A report of so many hits failed.
     pub(crate) fn owe_again(&self, key: Key, hits: u64) {
         self.with(key, |account| account.owe_again(hits));
-    }
-
-    /// An errand has ended.
-    pub(crate) fn errand_done(&self, key: Key) {
-        self.with(key, Account::errand_done);
     }
 
     /// Off the worker, where waiting for a lock is no harm.

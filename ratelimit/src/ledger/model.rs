@@ -7,7 +7,7 @@ use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-use super::{Errand, Key, Ledger, Mode, Server, Terms, Turn};
+use super::{Batch, Errand, Key, Ledger, Mode, Server, Terms, Turn};
 
 const TERMS: Terms = Terms {
     mode: Mode::Lease,
@@ -36,25 +36,34 @@ impl Books {
     }
 }
 
+/// Whether a request's call is made, or lost on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Made,
+    Lost,
+}
+
 /// One request: it spends a hit that is paid for, or pays for some and spends one of them.
-fn request(ledger: &Ledger, books: &Books, key: Key) {
+fn request(ledger: &Ledger, books: &Books, key: Key, call: Call) {
     let sent = Instant::now();
     let next = ledger.turn(key, sent, &TERMS);
-    let (turn, errand) = next.map_or((Turn::Ask(1), None), |next| (next.turn, next.errand));
+    let (turn, errand) =
+        next.map_or((Turn::Ask(Batch::ONE), None), |next| (next.turn, next.errand));
     match turn {
-        Turn::Ask(hits) => {
-            let answer = books.answer(hits);
-            ledger.answered(key, &answer, (hits, 1), sent, &TERMS);
-            ledger.errand_done(key);
+        Turn::Ask(_) if call == Call::Lost => return,
+        Turn::Ask(batch) => {
+            let answer = books.answer(batch.hits);
+            ledger.answered(key, &answer, (batch.hits, 1), sent, &TERMS);
         }
         Turn::Admitted(_) => {}
         Turn::Refused(_) => panic!("nothing was refused"),
     }
     books.spent.fetch_add(1, Ordering::SeqCst);
-    if let Some(Errand::Prefetch(hits)) = errand {
-        let answer = books.answer(hits);
-        ledger.answered(key, &answer, (hits, 0), sent, &TERMS);
-        ledger.errand_done(key);
+    if let Some(Errand::Prefetch(batch)) = errand
+        && call == Call::Made
+    {
+        let answer = books.answer(batch.hits);
+        ledger.answered(key, &answer, (batch.hits, 0), sent, &TERMS);
     }
 }
 
@@ -66,32 +75,39 @@ fn no_more_is_spent_than_was_granted() {
     model.check(|| {
         let ledger = loom::sync::Arc::new(Ledger::new(100));
         let books = loom::sync::Arc::new(Books::default());
-        let key = Key::of(b"a set of descriptors");
+        let key = Key::of(b"a set of descriptors", &[]);
         // The first tells the limit, the second begins a lease.
-        request(&ledger, &books, key);
-        request(&ledger, &books, key);
+        request(&ledger, &books, key, Call::Made);
+        request(&ledger, &books, key, Call::Made);
         let workers: Vec<_> = (0..2)
-            .map(|_| {
+            .map(|worker| {
                 let (ledger, books) = (ledger.clone(), books.clone());
+                let first = if worker == 0 { Call::Lost } else { Call::Made };
                 thread::spawn(move || {
-                    request(&ledger, &books, key);
-                    request(&ledger, &books, key);
+                    request(&ledger, &books, key, first);
+                    request(&ledger, &books, key, Call::Made);
                 })
             })
             .collect();
         for worker in workers {
             worker.join().unwrap();
         }
-        // What is left is there to be spent, and no more than that.
+        // What is left is there to be spent, and no more than that. Whoever finds nothing left may
+        // ask for many again: no claim is left behind.
         let mut left = 0;
-        while let Some(next) = ledger.turn(key, Instant::now(), &TERMS)
-            && matches!(next.turn, Turn::Admitted(_))
-        {
-            left += 1;
+        while let Some(next) = ledger.turn(key, Instant::now(), &TERMS) {
+            match next.turn {
+                Turn::Admitted(_) => left += 1,
+                Turn::Ask(batch) => {
+                    assert!(batch.hits > 1, "a claim is left behind");
+                    break;
+                }
+                Turn::Refused(_) => panic!("nothing was refused"),
+            }
         }
         let (granted, spent) =
             (books.granted.load(Ordering::SeqCst), books.spent.load(Ordering::SeqCst));
-        assert_eq!(spent, 6);
+        assert!((5..=6).contains(&spent), "{spent}");
         assert!(spent + left <= granted, "{spent} and {left} of {granted}");
     });
 }

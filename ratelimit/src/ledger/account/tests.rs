@@ -77,7 +77,7 @@ struct Tally {
 struct Flight {
     proxy: usize,
     arrives: Instant,
-    hits: u64,
+    batch: Batch,
     spent: u64,
 }
 
@@ -89,6 +89,8 @@ struct Run {
     requests: u64,
     between: Duration,
     latency: Duration,
+    /// One call of so many is never made: refused on its way, or its task dropped. 0 loses none.
+    lost: u64,
     seed: u64,
 }
 
@@ -101,7 +103,7 @@ impl Run {
         let mut accounts: Vec<Account> = (0..self.proxies).map(|_| Account::new(start)).collect();
         let mut tally = Tally::default();
         let mut flights: Vec<Flight> = Vec::new();
-        let mut reports: Vec<(usize, Instant)> = Vec::new();
+        let mut reports: Vec<(usize, Instant, Claim)> = Vec::new();
         let (mut now, mut random) = (start, self.seed | 1);
         for _ in 0..self.requests {
             random = random
@@ -109,21 +111,21 @@ impl Run {
                 .wrapping_add(1_442_695_040_888_963_407);
             let draw = random >> 33;
             now += self.between * u32::try_from(draw % 3).unwrap();
-            for (proxy, _) in drain(&mut reports, |(_, due)| *due <= now) {
+            let is_lost = self.lost > 0 && draw / 7 % self.lost == 0;
+            for (proxy, _, _claim) in drain(&mut reports, |(_, due, _)| *due <= now) {
                 let hits = accounts[proxy].bill();
                 if hits > 0 {
                     tally.calls += 1;
                     let answer = service.ask(now, hits);
                     accounts[proxy].answered(&answer, hits, hits, now, now, &terms);
                 }
-                accounts[proxy].errand_done();
             }
             for flight in drain(&mut flights, |flight| flight.arrives <= now) {
                 let sent = flight.arrives - self.latency;
-                let answer = service.ask(flight.arrives.min(now), flight.hits);
+                let hits = flight.batch.hits;
+                let answer = service.ask(flight.arrives.min(now), hits);
                 let account = &mut accounts[flight.proxy];
-                account.answered(&answer, flight.hits, flight.spent, sent, now, &terms);
-                account.errand_done();
+                account.answered(&answer, hits, flight.spent, sent, now, &terms);
             }
             let proxy = usize::try_from(draw / 3).unwrap() % self.proxies;
             let window = usize::try_from(service.window_of(now)).unwrap();
@@ -132,26 +134,28 @@ impl Run {
             tally.wanted[window] += 1;
             let (turn, errand) = accounts[proxy].turn(now, &terms);
             match errand {
-                Some(Errand::Prefetch(hits)) => {
+                Some(errand) if is_lost => drop(errand),
+                Some(Errand::Prefetch(batch)) => {
                     tally.calls += 1;
-                    flights.push(Flight { proxy, arrives: now + self.latency, hits, spent: 0 });
+                    flights.push(Flight { proxy, arrives: now + self.latency, batch, spent: 0 });
                 }
-                Some(Errand::Report(after)) => reports.push((proxy, now + after)),
+                Some(Errand::Report(after, claim)) => reports.push((proxy, now + after, claim)),
                 None => {}
             }
             match turn {
                 Turn::Refused(_) => {}
                 Turn::Admitted(_) => tally.admitted[window] += 1,
-                Turn::Ask(hits) => {
-                    let mut hits = hits;
+                Turn::Ask(batch) if is_lost => {
+                    tally.wanted[window] -= 1;
+                    drop(batch);
+                }
+                Turn::Ask(batch) => {
+                    let mut hits = batch.hits;
                     loop {
                         tally.calls += 1;
                         let answer = service.ask(now, hits);
                         let account = &mut accounts[proxy];
                         account.answered(&answer, hits, 1, now, now, &terms);
-                        if hits > 1 {
-                            account.errand_done();
-                        }
                         if answer.overall_code != i32::from(Code::OverLimit) {
                             tally.admitted[window] += 1;
                         } else if hits > 1 && self.server != Server::EnvoyRatelimit {
@@ -178,17 +182,22 @@ fn server() -> impl Strategy<Value = Server> {
 }
 
 fn run(mode: Mode) -> impl Strategy<Value = Run> {
-    (1..2000_u64, 1..4_usize, server(), 100..4000_u64, 0..40_u64, 0..300_u64, any::<u64>())
-        .prop_map(move |(limit, proxies, server, requests, between, latency, seed)| Run {
+    let times = (0..40_u64, 0..300_u64).prop_map(|(between, latency)| {
+        (Duration::from_millis(between), Duration::from_millis(latency))
+    });
+    (1..2000_u64, 1..4_usize, server(), 100..4000_u64, times, 0..5_u64, any::<u64>()).prop_map(
+        move |(limit, proxies, server, requests, (between, latency), lost, seed)| Run {
             limit,
             proxies,
             mode,
             server,
             requests,
-            between: Duration::from_millis(between),
-            latency: Duration::from_millis(latency),
+            between,
+            latency,
+            lost,
             seed,
-        })
+        },
+    )
 }
 
 proptest! {
@@ -230,7 +239,7 @@ impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:?} {:?}: limit {}, {} proxies, {} requests, {:?} between, {:?} latency, seed {}",
+            "{:?} {:?}: limit {}, {} proxies, {} requests, {:?} between, {:?} latency, lost {}, seed {}",
             self.mode,
             self.server,
             self.limit,
@@ -238,6 +247,7 @@ impl std::fmt::Debug for Run {
             self.requests,
             self.between,
             self.latency,
+            self.lost,
             self.seed
         )
     }
@@ -245,20 +255,66 @@ impl std::fmt::Debug for Run {
 
 #[test]
 fn a_hot_key_under_its_limit_is_a_tenth_of_the_calls_or_less() {
-    // 10 000 in 10 s, 500 requests a second, three proxies.
-    let run = Run {
-        limit: 10_000,
-        proxies: 3,
-        mode: Mode::Lease,
-        server: Server::EnvoyRatelimit,
-        requests: 20_000,
-        between: Duration::from_millis(2),
-        latency: Duration::from_millis(2),
-        seed: 7,
-    };
-    let tally = run.tally();
-    assert!(tally.calls * 10 <= run.requests, "{} calls", tally.calls);
-    assert_eq!(tally.admitted.iter().sum::<u64>(), run.requests);
+    // Every fifth call that would be made is lost on its way in the second run.
+    for lost in [0, 5] {
+        // 10 000 in 10 s, 500 requests a second, three proxies.
+        let run = Run {
+            limit: 10_000,
+            proxies: 3,
+            mode: Mode::Lease,
+            server: Server::EnvoyRatelimit,
+            requests: 20_000,
+            between: Duration::from_millis(2),
+            latency: Duration::from_millis(2),
+            lost,
+            seed: 7,
+        };
+        let tally = run.tally();
+        assert!(tally.calls * 10 <= run.requests, "lost {lost}: {} calls", tally.calls);
+        assert_eq!(tally.admitted, tally.wanted, "lost {lost}");
+    }
+}
+
+/// An account in the middle of a window of 10 000, with a rate of requests that makes batches.
+fn hot_account(mode: Mode) -> (Account, Terms, Instant) {
+    let start = Instant::now();
+    let terms = terms(mode, Server::EnvoyRatelimit);
+    let mut account = Account::new(start);
+    let answer = Service::new(start, 10_000, Server::EnvoyRatelimit).ask(start, 1);
+    account.answered(&answer, 1, 1, start, start, &terms);
+    account.rate = 500.0;
+    (account, terms, start)
+}
+
+#[test]
+fn a_batch_that_is_never_asked_for_does_not_end_the_lease() {
+    let (mut account, terms, now) = hot_account(Mode::Lease);
+    for _ in 0..3 {
+        // Refused on its way, or its task dropped before its first poll.
+        let (Turn::Ask(batch), None) = account.turn(now, &terms) else { panic!("no call") };
+        assert!(batch.hits > 1, "the lease is dead");
+        // Whoever comes meanwhile asks for itself alone.
+        let (Turn::Ask(other), None) = account.turn(now, &terms) else { panic!("no call") };
+        assert_eq!(other.hits, 1);
+    }
+}
+
+#[test]
+fn an_errand_that_is_never_run_is_asked_of_the_next_request() {
+    let (mut account, terms, now) = hot_account(Mode::Lease);
+    (account.tokens, account.batch) = (9, 100);
+    for _ in 0..3 {
+        let (_, errand) = account.turn(now, &terms);
+        assert!(matches!(errand, Some(Errand::Prefetch(Batch { hits: 2.., .. }))));
+        assert!(account.turn(now, &terms).1.is_none(), "two at a time");
+    }
+    let (mut account, terms, now) = hot_account(Mode::Async);
+    for _ in 0..3 {
+        let (_, errand) = account.turn(now, &terms);
+        assert!(matches!(errand, Some(Errand::Report(..))));
+        assert!(account.turn(now, &terms).1.is_none(), "two at a time");
+    }
+    assert_eq!(account.bill(), 6);
 }
 
 #[test]
@@ -272,7 +328,8 @@ fn a_refusal_holds_until_the_window_surely_ends() {
     account.answered(&refusal, 1, 1, now, now, &terms);
     assert!(matches!(account.turn(now + 8 * Duration::from_secs(1), &terms).0, Turn::Refused(_)));
     // The service's whole seconds may be one too many.
-    assert_eq!(account.turn(now + Duration::from_secs(9), &terms).0, Turn::Ask(1));
+    let later = now + Duration::from_secs(9);
+    assert!(matches!(account.turn(later, &terms).0, Turn::Ask(Batch { hits: 1, .. })));
 }
 
 #[test]
@@ -284,5 +341,5 @@ fn an_answer_that_is_for_one_request_alone_is_no_lease() {
         RateLimitResponse::clone(&Service::new(now, 1000, Server::Generic).ask(now, 1));
     answer.dynamic_metadata = Some(callout_protos::pbjson_types::Struct::default());
     account.answered(&Arc::new(answer), 1, 1, now, now, &terms);
-    assert_eq!(account.turn(now, &terms).0, Turn::Ask(1));
+    assert!(matches!(account.turn(now, &terms).0, Turn::Ask(Batch { hits: 1, .. })));
 }
