@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use callout_integration::client::http1::Connection;
 use callout_integration::prelude::*;
 use callout_integration::services::unchanged;
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proto::processing_request::Request as Part;
 use proto::processing_response::Response as Reply;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// A processor that writes bodies in capitals, and takes its time over every seventh message.
 fn capitals(duplex: bool) -> Script {
@@ -124,6 +127,73 @@ async fn a_filter_behind_may_buffer_what_the_processor_let_go_on() {
                 let shown = check["attributes"]["request"]["http"]["body"].as_str().unwrap();
                 assert!(shown.as_bytes() == wanted, "{what}: {} bytes shown", shown.len());
             }
+        }
+    }
+}
+
+/// An upstream that answers as soon as it has the headers, and sends back each chunk as it comes.
+async fn echo() -> std::io::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut read = Vec::new();
+                let body = loop {
+                    stream.read_buf(&mut read).await?;
+                    let end = read.windows(4).position(|window| window == b"\r\n\r\n");
+                    if let Some(end) = end {
+                        break end + 4;
+                    }
+                };
+                let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                stream.write_all(head).await?;
+                stream.write_all(&read[body..]).await?;
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_for_each_answer_before_it_sends_more_never_waits_for_ever() {
+    for version in Version::ALL {
+        for mode in ["STREAMED", "FULL_DUPLEX_STREAMED"] {
+            let upstream = echo().await.unwrap();
+            let services = Services::start(capitals(mode == "FULL_DUPLEX_STREAMED")).await.unwrap();
+            let config = json!({"message_timeout": "20s", "processing_mode": {
+                "request_body_mode": mode, "response_body_mode": mode,
+                "request_trailer_mode": "SEND", "response_trailer_mode": "SEND",
+            }});
+            let filter = Kind::ExtProc.module(config, services.port());
+            let envoy =
+                Envoy::start(version, &Bootstrap::new(upstream, vec![filter])).await.unwrap();
+            let mut client = Connection::open(envoy.port()).await.unwrap();
+            // The first piece comes with the headers, before their answer.
+            let mut next =
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nturn\r\n"
+                    .to_owned();
+            for turn in 0..10 {
+                client.write(&next).await.unwrap();
+                let wanted = if turn == 0 { "TURN".to_owned() } else { format!("TURN{turn}") };
+                let mut got = String::new();
+                let answered = async {
+                    while !got.contains(&wanted) {
+                        let read = client.read().await.unwrap();
+                        assert!(!read.is_empty(), "{version} {mode} {turn}: cut after {got}");
+                        got += &read;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(10), answered)
+                    .await
+                    .unwrap_or_else(|_| panic!("{version} {mode} {turn}: {got}"));
+                next = format!("5\r\nturn{}\r\n", turn + 1);
+            }
+            client.write("0\r\n\r\n").await.unwrap();
+            let end = tokio::time::timeout(Duration::from_secs(10), client.read()).await;
+            assert!(end.unwrap().unwrap().contains("0\r\n"), "{version} {mode}");
         }
     }
 }

@@ -191,6 +191,7 @@ impl Machine {
                 // Pieces that came before this mode was in force are still with Envoy.
                 let pipe = &mut self.side_mut(direction).pipe;
                 pipe.ended |= arrived.all;
+                pipe.trailers |= arrived.trailers;
                 return self.duplex_from_headers(direction, arrived.some, actions);
             }
             // A body that is there already is one message in every mode.

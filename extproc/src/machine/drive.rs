@@ -14,7 +14,8 @@ use super::{
 };
 
 const LIMIT: usize = 8;
-const PIECE: &[u8] = b"abc";
+/// Bytes of a piece that has some.
+const PIECE: usize = 3;
 
 /// Where a side was, and where it went.
 pub(crate) type Transitions = BTreeSet<(String, String)>;
@@ -141,7 +142,14 @@ impl Run {
     fn step(&mut self, dice: &mut Dice<'_>) {
         let direction = if dice.coin() { Direction::Response } else { Direction::Request };
         match dice.roll(12) {
-            0..=2 => self.data(direction, dice.roll(4) == 1, dice.roll(6) == 1),
+            0..=2 => {
+                let (piece, end) = match dice.roll(8) {
+                    0 => (0, false),
+                    1 | 2 => (PIECE, true),
+                    _ => (PIECE, false),
+                };
+                self.data(direction, piece, end, dice.roll(6) == 1);
+            }
             3 => self.trailers(direction),
             4..=7 => {
                 let answer = answer(direction, dice);
@@ -172,7 +180,7 @@ impl Run {
         }
         let way = self.way(direction);
         (way.headers, way.ended) = (true, end);
-        self.hook(direction, false, |machine| machine.headers(direction, end));
+        self.hook(direction, None, |machine| machine.headers(direction, end));
     }
 
     fn open(&mut self, direction: Direction) -> bool {
@@ -184,7 +192,7 @@ impl Run {
         way.headers && !way.ended && !over
     }
 
-    fn data(&mut self, direction: Direction, end: bool, backlog: bool) {
+    fn data(&mut self, direction: Direction, piece: usize, end: bool, backlog: bool) {
         if !self.open(direction) {
             return;
         }
@@ -194,10 +202,10 @@ impl Run {
             return;
         }
         way.ended = end;
-        let total = way.kept + PIECE.len();
+        let total = way.kept + piece;
         let bytes = move || Bytes::from(vec![b'x'; total]);
         let data = Data { end, total, limit: LIMIT, backlog, bytes };
-        self.hook(direction, true, |machine| machine.data(direction, data));
+        self.hook(direction, Some(piece), |machine| machine.data(direction, data));
     }
 
     fn trailers(&mut self, direction: Direction) {
@@ -207,7 +215,7 @@ impl Run {
         let way = self.way(direction);
         way.ended = true;
         let kept = way.kept;
-        self.hook(direction, false, |machine| {
+        self.hook(direction, None, |machine| {
             machine.trailers(direction, move || Bytes::from(vec![b'x'; kept]))
         });
     }
@@ -247,7 +255,7 @@ impl Run {
     fn hook(
         &mut self,
         direction: Direction,
-        piece: bool,
+        piece: Option<usize>,
         hook: impl FnOnce(&mut Machine) -> (Vec<Action>, Stance),
     ) {
         let before = self.names();
@@ -263,16 +271,19 @@ impl Run {
         let way = self.way(direction);
         match stance {
             Stance::Pass => assert!(!way.held, "{direction:?} passes while it is held"),
-            Stance::Swallow => assert!(!way.held && piece),
+            Stance::Swallow => assert!(!way.held && piece.is_some()),
             Stance::Release => (way.held, way.kept) = (false, 0),
             Stance::Flush(_) => {
-                assert!(way.held && piece && !ended, "a flush needs a hold, and is no end");
+                assert!(
+                    way.held && piece.is_some() && !ended,
+                    "a flush needs a hold, and is no end"
+                );
                 way.kept = 0;
             }
             Stance::Hold(_) => way.held = true,
         }
-        if piece && !taken && matches!(stance, Stance::Hold(_) | Stance::Flush(_)) {
-            way.kept += PIECE.len();
+        if !taken && matches!(stance, Stance::Hold(_) | Stance::Flush(_)) {
+            way.kept += piece.unwrap_or_default();
         }
     }
 
@@ -285,7 +296,7 @@ impl Run {
                 Action::Send { direction, what, number, within } => {
                     assert!(!self.half_closed, "{what:?} on a closed half");
                     if let What::Piece { bytes, .. } = what {
-                        assert!(bytes.len() <= LIMIT + 3 * PIECE.len(), "{} bytes", bytes.len());
+                        assert!(bytes.len() <= LIMIT + 3 * PIECE, "{} bytes", bytes.len());
                     }
                     self.deadlines.extend(within.map(|_| (direction, number)));
                 }
@@ -332,7 +343,7 @@ impl Run {
     fn out(&mut self) {
         for direction in BOTH {
             if self.way(direction).headers && !self.way(direction).ended {
-                self.data(direction, true, false);
+                self.data(direction, PIECE, true, false);
             }
         }
         for _ in 0..8 {

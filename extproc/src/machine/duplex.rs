@@ -1,13 +1,17 @@
 //! `FULL_DUPLEX_STREAMED` bodies: everything goes to the processor at once, and what goes on is what
 //! the processor sends, whenever it does.
 //!
-//! Envoy lets a held direction go on once for each hook that held it, so output that comes without
-//! new input waits for the next piece; after the last piece it waits for the processor's own end.
+//! Envoy lets a held direction go on once for each hook that held it. So the chance is spent when every
+//! piece has got its output, or when no other comes for a while; while the headers' answer leaves pieces
+//! without output, the headers wait for it, and go with it. Output that comes without new input
+//! waits for the next piece, and goes inside that hook; after the last piece it waits for the
+//! processor's own end.
 
 use bytes::Bytes;
 use callout_common::{Direction, Hold};
 use callout_protos::envoy::service::ext_proc::v3::StreamedBodyResponse;
 
+use super::streaming::stop;
 use super::{Action, BodyMode, Machine, Phase, Stance, What};
 
 /// Most output that may wait for its chance, in bytes.
@@ -22,6 +26,10 @@ pub(super) struct Duplex {
     done: bool,
     /// Something was sent, and nothing came since.
     pub(super) owes: bool,
+    /// Pieces that have got no output yet, as far as each gets one.
+    unanswered: usize,
+    /// A timer runs: until then output waits for that of other pieces.
+    patient: bool,
 }
 
 impl Machine {
@@ -33,24 +41,54 @@ impl Machine {
         piece: impl FnOnce() -> Bytes,
         backlog: bool,
     ) -> (Vec<Action>, Stance) {
-        let side = self.side_mut(direction);
-        side.pipe.ended = end;
-        side.pipe.held = true;
-        side.pipe.parked |= backlog;
-        let nudge = !side.pipe.ready.is_empty() || side.duplex.done;
+        let pipe = &mut self.side_mut(direction).pipe;
+        // With what Envoy keeps for the processor, or at the end, the rest would go along.
+        let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
+        let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
+        (pipe.ended, pipe.held) = (end, true);
+        pipe.parked |= backlog;
+        let parked = pipe.parked;
         let mut actions = Vec::new();
-        let hold = if side.pipe.parked {
-            Hold::Watermark
-        } else {
-            side.duplex.sent = true;
+        if !parked {
+            // First out, so that it does not go with what is flushed.
             actions.push(Action::TakeBody(direction));
-            actions.push(self.send(direction, What::Piece { bytes: piece(), end }));
-            Hold::Taken
-        };
-        if nudge {
+        }
+        if flush {
+            actions.push(Action::AppendBody(direction, ready));
+        }
+        if !parked {
+            actions.push(self.duplex_piece(direction, piece(), end));
+        }
+        if self.side(direction).duplex.done {
             actions.push(Action::Nudge(direction));
         }
-        (actions, Stance::Hold(hold))
+        self.be_patient(direction, &mut actions);
+        (actions, stop(flush, if parked { Hold::Watermark } else { Hold::Taken }))
+    }
+
+    fn duplex_piece(&mut self, direction: Direction, bytes: Bytes, end: bool) -> Action {
+        let duplex = &mut self.side_mut(direction).duplex;
+        duplex.sent = true;
+        duplex.unanswered += 1;
+        self.send(direction, What::Piece { bytes, end })
+    }
+
+    /// Output that could go waits for that of other pieces, which would have no chance of its own; but
+    /// not for ever: a processor need not have output for each.
+    pub(super) fn be_patient(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let most = self.settings.message_timeout;
+        let side = self.side_mut(direction);
+        let waits = side.pipe.held && !side.pipe.ready.is_empty() && !side.pipe.over();
+        if waits && !std::mem::replace(&mut side.duplex.patient, true) {
+            actions.push(Action::Gather(direction, most));
+        }
+    }
+
+    /// No other output came for a while: what there is goes.
+    pub(super) fn duplex_patience_ends(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let duplex = &mut self.side_mut(direction).duplex;
+        (duplex.patient, duplex.unanswered) = (false, 0);
+        self.duplex_pump(direction, actions);
     }
 
     /// The trailers came; `piece` is what Envoy still keeps of the body.
@@ -64,7 +102,7 @@ impl Machine {
         let mut actions = Vec::new();
         if std::mem::take(&mut side.pipe.parked) {
             actions.push(Action::TakeBody(direction));
-            actions.push(self.send(direction, What::Piece { bytes: piece(), end: false }));
+            actions.push(self.duplex_piece(direction, piece(), false));
         }
         actions.push(self.send(direction, What::Trailers));
         (actions, Stance::Hold(Hold::Taken))
@@ -87,10 +125,9 @@ impl Machine {
         if pipe.parked {
             // The headers must not take along what the processor has not seen.
             actions.push(Action::TakeParked(direction));
-        }
-        if !self.side(direction).pipe.over() {
+        } else if !pipe.over() && side.duplex.unanswered == 0 {
             actions.push(Action::Release(direction));
-            self.side_mut(direction).pipe.held = false;
+            pipe.held = false;
         }
     }
 
@@ -106,6 +143,7 @@ impl Machine {
             return false;
         }
         side.pipe.ready.extend_from_slice(&output.body);
+        side.duplex.unanswered = side.duplex.unanswered.saturating_sub(1);
         side.duplex.done = output.end_of_stream || output.end_of_stream_without_message;
         // With all of the input it owes the rest of its output, and the trailers.
         side.duplex.owes = side.pipe.trailers || (side.pipe.ended && !side.duplex.done);
@@ -116,14 +154,28 @@ impl Machine {
             actions.extend(stall.map(|within| Action::MoreTime { direction, number, within }));
         }
         self.duplex_pump(direction, actions);
+        self.be_patient(direction, actions);
         true
+    }
+
+    /// What Envoy kept for the processor is taken from it now.
+    pub(super) fn duplex_taken(&mut self, direction: Direction, bytes: Bytes) -> Vec<Action> {
+        let pipe = &self.side(direction).pipe;
+        let (end, trailers) = (pipe.ended, pipe.trailers);
+        let mut actions = vec![self.duplex_piece(direction, bytes, end)];
+        if trailers {
+            actions.push(self.send(direction, What::Trailers));
+        }
+        self.duplex_pump(direction, &mut actions);
+        actions
     }
 
     /// Lets go on what may.
     pub(super) fn duplex_pump(&mut self, direction: Direction, actions: &mut Vec<Action>) {
         let side = self.side_mut(direction);
         let last = side.pipe.ended && side.duplex.done;
-        let some = !side.pipe.over() && !side.pipe.ready.is_empty();
+        let all = side.duplex.unanswered == 0 || side.duplex.done;
+        let some = all && !side.pipe.over() && !side.pipe.ready.is_empty();
         // What Envoy keeps for the processor would go along.
         if side.phase != Phase::Duplex || side.pipe.parked || !side.pipe.held || !(last || some) {
             return;

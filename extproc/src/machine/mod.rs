@@ -286,6 +286,12 @@ impl Machine {
     ) -> (Vec<Action>, Stance) {
         let Data { end, total, limit, backlog, bytes } = data;
         let hold = self.hold(direction);
+        if total == 0
+            && !end
+            && let Some(taken) = self.nothing(direction)
+        {
+            return taken;
+        }
         let too_long = self.is_too_long(direction, total);
         if too_long == Some(Over::Reject) {
             return (self.reject_body(direction), hold);
@@ -337,6 +343,27 @@ impl Machine {
             Phase::Replying => (Vec::new(), hold),
             Phase::Start | Phase::UntilTrailers | Phase::Done => (Vec::new(), Stance::Pass),
         }
+    }
+
+    /// A piece without bytes came, and is not the last: nothing to show of it, but a hook that holds.
+    /// `None` where it is a chance for bytes that wait.
+    fn nothing(&mut self, direction: Direction) -> Option<(Vec<Action>, Stance)> {
+        let hold = self.hold(direction);
+        let mut actions = Vec::new();
+        let side = self.side_mut(direction);
+        let stance = match side.phase {
+            Phase::Draining | Phase::Replaced | Phase::Replying => return None,
+            Phase::Streaming if !side.pipe.waiting.is_empty() => return None,
+            Phase::Streaming | Phase::Duplex if side.pipe.held => Stance::Hold(Hold::Taken),
+            Phase::Duplex if !side.pipe.ready.is_empty() => {
+                side.pipe.held = true;
+                actions.push(Action::Nudge(direction));
+                Stance::Hold(Hold::Taken)
+            }
+            phase if phase.held() => hold,
+            _ => Stance::Pass,
+        };
+        Some((actions, stance))
     }
 
     /// The trailers of `direction` came; `bytes` is what Envoy keeps of the body.

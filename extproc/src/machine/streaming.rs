@@ -21,7 +21,7 @@ pub(super) struct Pipe {
     /// What is answered, and may go.
     pub(super) ready: Vec<u8>,
     /// Taken from Envoy, and not sent: there was nothing left to hold it by.
-    waiting: Bytes,
+    pub(super) waiting: Bytes,
     /// A hook holds the direction, so it can be let go on once.
     pub(super) held: bool,
     /// Envoy keeps pieces for us: too much is on its way, or they are too small to go alone.
@@ -178,8 +178,13 @@ impl Machine {
         }
     }
 
-    /// Small pieces have waited long enough for others.
+    /// Small pieces, or output, have waited long enough for others.
     pub(crate) fn gathered(&mut self, direction: Direction) -> Vec<Action> {
+        if self.side(direction).phase == Phase::Duplex {
+            let mut actions = Vec::new();
+            self.duplex_patience_ends(direction, &mut actions);
+            return actions;
+        }
         let waits = self.side(direction).phase == Phase::Streaming;
         let pipe = &mut self.side_mut(direction).pipe;
         // What is outstanding by now takes them along.
@@ -196,13 +201,10 @@ impl Machine {
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let pipe = &mut self.side_mut(direction).pipe;
         (pipe.parked, pipe.gathering) = (false, false);
-        let end = pipe.ended;
         if duplex {
-            self.side_mut(direction).duplex.sent = true;
-            actions.push(self.send(direction, What::Piece { bytes, end }));
-            self.duplex_pump(direction, &mut actions);
-            return actions;
+            return self.duplex_taken(direction, bytes);
         }
+        let end = pipe.ended;
         if !pipe.over() && pipe.held && !pipe.ready.is_empty() {
             // This spends the hold; the bytes go with the next piece, which has to come.
             actions.push(Action::AppendBody(direction, std::mem::take(&mut pipe.ready)));
@@ -283,14 +285,17 @@ impl Machine {
                 self.enter(direction, Phase::Done);
                 actions.push(Action::Release(direction));
             }
-            Phase::Duplex => self.duplex_pump(direction, &mut actions),
+            Phase::Duplex => {
+                self.duplex_pump(direction, &mut actions);
+                self.be_patient(direction, &mut actions);
+            }
             _ => {}
         }
         actions
     }
 }
 
-const fn stop(flush: bool, hold: Hold) -> Stance {
+pub(super) const fn stop(flush: bool, hold: Hold) -> Stance {
     if flush { Stance::Flush(hold) } else { Stance::Hold(hold) }
 }
 

@@ -22,21 +22,121 @@ fn output(body: &str, end: bool) -> proto::ProcessingResponse {
     response(Response::RequestBody(proto::BodyResponse { response: Some(common) }))
 }
 
+fn appended(actions: &[Action], bytes: &str) -> bool {
+    actions.contains(&Action::AppendBody(REQUEST, bytes.as_bytes().to_vec()))
+}
+
 #[test]
-fn in_duplex_pieces_go_to_the_processor_while_the_headers_wait() {
+fn in_duplex_pieces_go_to_the_processor_while_the_headers_wait_and_the_headers_go_with_its_output()
+{
     let mut machine = duplex();
     machine.headers(REQUEST, false);
     let (actions, stance) = data(&mut machine, REQUEST, false);
     assert!(matches!(sent(&actions).as_slice(), [What::Piece { end: false, .. }]));
     assert_eq!(stance, Stance::Hold(Hold::Taken));
+    // The one release is kept for the output of the piece.
+    assert!(!released(&machine.answer(headers_ok())));
+    let actions = machine.answer(output("x", false));
+    assert!(appended(&actions, "x") && released(&actions));
+    // From then on each output goes as it comes.
+    data(&mut machine, REQUEST, false);
+    assert!(released(&machine.answer(output("y", false))));
+    // Without a piece on its way the headers go at once.
+    let mut machine = duplex();
+    machine.headers(REQUEST, false);
     assert!(released(&machine.answer(headers_ok())));
-    // The one release is spent: output waits for the next piece, and then for an event.
-    assert!(!released(&machine.answer(output("x", false))));
+    data(&mut machine, REQUEST, false);
+    assert!(released(&machine.answer(output("x", false))));
+}
+
+#[test]
+fn in_duplex_output_without_new_input_goes_with_the_output_of_the_next_piece() {
+    let mut machine = duplex();
+    machine.headers(REQUEST, false);
+    machine.answer(headers_ok());
+    data(&mut machine, REQUEST, false);
+    assert!(released(&machine.answer(output("a", false))));
+    assert!(!released(&machine.answer(output("b", false))));
+    // The chance that the next piece brings is left to its output, or goes when none comes.
     let (actions, _) = data(&mut machine, REQUEST, false);
-    assert!(actions.contains(&Action::Nudge(REQUEST)) && !released(&actions));
-    let actions = machine.nudged(REQUEST);
-    assert!(actions.contains(&Action::AppendBody(REQUEST, b"x".to_vec())));
-    assert!(released(&actions));
+    assert!(actions.iter().any(|action| matches!(action, Action::Gather(REQUEST, _))));
+    let actions = machine.answer(output("c", false));
+    assert!(appended(&actions, "bc") && released(&actions));
+    machine.answer(output("d", false));
+    data(&mut machine, REQUEST, false);
+    let actions = machine.gathered(REQUEST);
+    assert!(appended(&actions, "d") && released(&actions));
+}
+
+#[test]
+fn in_duplex_pieces_on_their_way_together_share_the_one_chance() {
+    let mut machine = duplex();
+    machine.headers(REQUEST, false);
+    data(&mut machine, REQUEST, false);
+    data(&mut machine, REQUEST, false);
+    machine.answer(headers_ok());
+    assert!(!released(&machine.answer(output("a", false))));
+    let actions = machine.answer(output("b", false));
+    assert!(appended(&actions, "ab") && released(&actions));
+}
+
+#[test]
+fn in_duplex_output_goes_inside_the_hook_of_the_next_piece_while_something_is_held() {
+    let mut machine = duplex();
+    machine.headers(REQUEST, false);
+    machine.answer(headers_ok());
+    data(&mut machine, REQUEST, false);
+    data(&mut machine, REQUEST, false);
+    assert!(!released(&machine.answer(output("a", false))));
+    let (actions, stance) = data(&mut machine, REQUEST, false);
+    let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
+    let append = Action::AppendBody(REQUEST, b"a".to_vec());
+    assert!(place(&Action::TakeBody(REQUEST)) < place(&append));
+    assert_eq!(stance, Stance::Flush(Hold::Taken));
+    // Not at the end, which would go along.
+    machine.answer(output("b", false));
+    let (actions, stance) = data(&mut machine, REQUEST, true);
+    assert_eq!((appended(&actions, "b"), stance), (false, Stance::Hold(Hold::Taken)));
+    let actions = machine.answer(output("c", true));
+    assert!(appended(&actions, "bc") && released(&actions));
+}
+
+#[test]
+fn in_duplex_a_body_and_trailers_that_are_there_before_the_mode_is_go_to_the_processor() {
+    let settings = Settings { allow_mode_override: true, ..settings() };
+    for (direction, name) in [(REQUEST, "request"), (RESPONSE, "response")] {
+        let mut machine = Machine::new(settings.clone());
+        machine.headers(direction, false);
+        data(&mut machine, direction, false);
+        trailers(&mut machine, direction);
+        let actions = machine.answer(answer(&format!(
+            r#"{{"{name}Headers": {{}}, "modeOverride": {{"{name}BodyMode": "FULL_DUPLEX_STREAMED", "{name}TrailerMode": "SEND"}}}}"#
+        )));
+        assert!(actions.contains(&Action::TakeParked(direction)) && !released(&actions));
+        let actions = machine.stream_taken(direction, Bytes::from_static(b"ab"));
+        let piece = What::Piece { bytes: Bytes::from_static(b"ab"), end: false };
+        assert_eq!(sent(&actions), [piece, What::Trailers], "{name}");
+        assert!(!released(&machine.answer(answer(&format!(
+            r#"{{"{name}Body": {{"response": {{"bodyMutation": {{"streamedResponse": {{"body": "QUI="}}}}}}}}}}"#
+        )))));
+        let actions = machine.answer(answer(&format!(r#"{{"{name}Trailers": {{}}}}"#)));
+        assert!(actions.contains(&Action::AppendBody(direction, b"AB".to_vec())));
+        assert!(released(&actions));
+    }
+}
+
+#[test]
+fn a_piece_without_bytes_that_is_not_the_last_is_not_shown() {
+    let empty = || Data { end: false, total: 0, limit: 9, backlog: false, bytes: Bytes::new };
+    for mode in [BodyMode::Streamed, BodyMode::Duplex] {
+        let modes = Modes { request_body: mode, request_trailers: true, ..Modes::default() };
+        let mut machine = Machine::new(Settings { modes, ..settings() });
+        machine.headers(REQUEST, false);
+        let (actions, stance) = machine.data(REQUEST, empty());
+        assert!(actions.is_empty() && matches!(stance, Stance::Hold(_)), "{mode:?}");
+        assert!(released(&machine.answer(headers_ok())), "{mode:?}");
+        assert_eq!(machine.data(REQUEST, empty()), (Vec::new(), Stance::Pass), "{mode:?}");
+    }
 }
 
 #[test]
@@ -56,9 +156,9 @@ fn in_duplex_what_a_slow_processor_could_not_take_is_taken_when_it_has_room() {
     let late = Data { end: false, total: 2, limit: 1, backlog: true, bytes: Bytes::new };
     machine.data(REQUEST, late);
     let actions = machine.answer(headers_ok());
-    let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
-    let taken = place(&Action::TakeParked(REQUEST));
-    assert!(taken.is_some() && taken < place(&Action::Release(REQUEST)));
+    assert!(actions.contains(&Action::TakeParked(REQUEST)) && !released(&actions));
+    machine.stream_taken(REQUEST, Bytes::from_static(b"ab"));
+    assert!(released(&machine.answer(output("AB", false))));
 }
 
 #[test]

@@ -130,9 +130,9 @@ fn the_drawing_is_what_the_machine_does() {
         .flat_map(|(from, to)| to.split(", ").map(|to| (from.trim().to_owned(), to.to_owned())))
         .collect();
     // Enough for every transition to come many times, and always the same.
-    let mut random = StdRng::seed_from_u64(1);
+    let mut random = StdRng::seed_from_u64(3);
     let mut done = BTreeSet::new();
-    for _ in 0..40_000 {
+    for _ in 0..60_000 {
         let bytes: Vec<u8> = (0..60).map(|_| random.random()).collect();
         done.extend(drive(&bytes));
     }
