@@ -8,7 +8,7 @@ use callout_common::calls::Waiting;
 use callout_common::config::since_epoch;
 use callout_common::grpc::{Failure, MetadataMap, Service, entries};
 use callout_common::host::{Body as BodyKind, MetadataSource};
-use callout_common::{Cx, Hold, HttpStream, Resume, Step};
+use callout_common::{BodyEdit, Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::config::core::v3::Metadata;
 
 use crate::Authz;
@@ -299,8 +299,8 @@ impl HttpStream for Stream {
                 if limits.allow_partial_message {
                     return Step::Pause(Hold::Watermark);
                 }
-                cx.set_buffer_limit(u64::try_from(limits.max_request_bytes).unwrap_or(u64::MAX));
-                Step::Pause(Hold::Buffer)
+                let limit = u64::try_from(limits.max_request_bytes).unwrap_or(u64::MAX);
+                Step::Pause(Hold::Buffer).after(vec![BodyEdit::Limit(limit)])
             }
             _ => self.check(cx, None),
         }

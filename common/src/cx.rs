@@ -71,7 +71,8 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
         self.headers_mut(Map::Response)
     }
 
-    /// Everything a filter may do with bodies is on the host itself; this is it.
+    /// Length of `body` in bytes. Bodies are only read here: a change is a
+    /// [`BodyEdit`](crate::BodyEdit) that a hook returns.
     #[must_use]
     pub fn body_len(&self, body: Body) -> usize {
         self.host.body_len(body)
@@ -81,22 +82,6 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     #[must_use]
     pub fn body(&self, body: Body) -> Vec<u8> {
         self.host.body(body).concat()
-    }
-
-    /// The slices of `body`, in order.
-    #[must_use]
-    pub fn body_slices(&self, body: Body) -> Vec<&[u8]> {
-        self.host.body(body)
-    }
-
-    /// Appends to `body`.
-    pub fn append_body(&mut self, body: Body, bytes: &[u8]) -> bool {
-        self.host.append_body(body, bytes)
-    }
-
-    /// Removes all of `body`.
-    pub fn drain_body(&mut self, body: Body) -> bool {
-        self.host.drain_body(body, usize::MAX)
     }
 
     /// Bytes of `direction`'s body that are buffered or in the running hook's piece.
@@ -119,11 +104,6 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     #[must_use]
     pub fn buffer_limit(&self) -> u64 {
         self.host.buffer_limit()
-    }
-
-    /// Sets the stream's buffer limit in bytes.
-    pub fn set_buffer_limit(&mut self, limit: u64) {
-        self.host.set_buffer_limit(limit);
     }
 
     /// A textual attribute, as bytes.

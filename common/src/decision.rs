@@ -1,6 +1,8 @@
 //! What a hook decides. A filter only *returns* these; `common` acts on them after the filter's
 //! borrow has ended, because Envoy re-enters the filter from inside the calls that carry them out.
 
+use bytes::Bytes;
+
 use crate::reply::{Reply, ReplyPart};
 
 /// The answer of a request or response hook.
@@ -16,6 +18,9 @@ pub enum Step {
     Flush(Hold),
     /// End the hold of this direction from inside a later hook and let everything go on.
     Release,
+    /// Change bodies, and then do the rest. The rest is left out when Envoy answers or ends the
+    /// stream meanwhile: see [`BodyEdit`].
+    Edit(Vec<BodyEdit>, Box<Self>),
     /// Answer the request here. Ends the stream for this filter.
     Reply(Reply),
     /// Reset the stream, with the details for the access log.
@@ -49,6 +54,8 @@ pub enum Resume {
     Response,
     /// Let both directions go on.
     Both,
+    /// Change bodies, and then do the rest; as [`Step::Edit`].
+    Edit(Vec<BodyEdit>, Box<Self>),
     /// Answer the request here. Ends the stream for this filter.
     Reply(Reply),
     /// Answer the held request here, part by part: the first one begins with the headers, the last one
@@ -57,6 +64,38 @@ pub enum Resume {
     Send(Vec<ReplyPart>),
     /// Reset the stream, with the details for the access log.
     Reset(&'static str),
+}
+
+/// A change of what Envoy has of a body.
+///
+/// It is a decision like the others, because Envoy may answer from inside it. Over the buffer limit a
+/// request that is held with [`Hold::Buffer`] gets 413, and a response gets 500 or, once its headers
+/// have gone, is reset. The filter sees that as it sees any local reply: the hooks of the response
+/// run, or the stream completes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyEdit {
+    /// Take the running hook's piece out, so that it goes nowhere. Only from a body hook.
+    TakePiece(Direction),
+    /// What Envoy keeps of the body becomes these bytes.
+    Keep(Direction, Bytes),
+    /// The stream's buffer limit becomes so many bytes, for both directions; 0 means none.
+    Limit(u64),
+}
+
+impl Step {
+    /// This, after `edits`.
+    #[must_use]
+    pub fn after(self, edits: Vec<BodyEdit>) -> Self {
+        if edits.is_empty() { self } else { Self::Edit(edits, Box::new(self)) }
+    }
+}
+
+impl Resume {
+    /// This, after `edits`.
+    #[must_use]
+    pub fn after(self, edits: Vec<BodyEdit>) -> Self {
+        if edits.is_empty() { self } else { Self::Edit(edits, Box::new(self)) }
+    }
 }
 
 /// One of the two directions of an exchange.

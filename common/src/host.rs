@@ -163,34 +163,22 @@ pub(crate) trait ClusterHost {
     fn reset_stream(&mut self, stream: u64);
 }
 
-/// What a stream may ask of Envoy, on its worker and inside a hook.
-pub trait Host {
+/// What may be read of a stream, on its worker and inside a hook.
+pub trait HostRead {
     /// Every line of `map`, in order.
     fn headers(&self, map: Map) -> Vec<Header<'_>>;
     /// The value of the line number `index` of `name` (lower-case).
     fn header(&self, map: Map, name: &str, index: usize) -> Option<&[u8]>;
-    /// Replaces every line of `name` by one. `false` when the map does not exist (yet).
-    fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool;
-    /// Adds one more line of `name`. `false` when the map does not exist (yet).
-    fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool;
-    /// Removes every line of `name`. `false` when the map does not exist (yet).
-    fn remove_header(&mut self, map: Map, name: &str) -> bool;
 
     /// Length of `body` in bytes.
     fn body_len(&self, body: Body) -> usize;
     /// The slices of `body`, in order.
     fn body(&self, body: Body) -> Vec<&[u8]>;
-    /// Appends to `body`.
-    fn append_body(&mut self, body: Body, bytes: &[u8]) -> bool;
-    /// Removes `count` bytes from the front of `body`.
-    fn drain_body(&mut self, body: Body, count: usize) -> bool;
     /// Whether the received piece *is* the buffered body (the same bytes), as after a hold of
     /// everything.
     fn received_is_buffered(&self, direction: Direction) -> bool;
     /// The stream's buffer limit in bytes.
     fn buffer_limit(&self) -> u64;
-    /// Sets the stream's buffer limit in bytes.
-    fn set_buffer_limit(&mut self, limit: u64);
 
     /// A textual attribute.
     fn attribute_str(&self, attribute: Attribute) -> Option<&[u8]>;
@@ -209,6 +197,27 @@ pub trait Host {
     -> Option<MetadataValue>;
     /// The keys of a metadata namespace; empty when the namespace is absent.
     fn metadata_keys(&self, source: MetadataSource, namespace: &str) -> Vec<Vec<u8>>;
+    /// Typed metadata as (type URL, value) (Envoy 1.40).
+    fn typed_metadata(&self, source: MetadataSource, namespace: &str)
+    -> Option<(Vec<u8>, Vec<u8>)>;
+    /// A filter-state object in its serialized form.
+    fn filter_state(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Whether a line of `level` would be logged.
+    fn log_enabled(&self, level: Level) -> bool;
+    /// The configuration of the most specific route level, as `export!` made it.
+    fn route_config(&self) -> Option<crate::export::RouteConfig>;
+}
+
+/// What may be changed, started and counted from inside a hook: nothing of it re-enters the filter.
+pub trait HostWrite {
+    /// Replaces every line of `name` by one. `false` when the map does not exist (yet).
+    fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool;
+    /// Adds one more line of `name`. `false` when the map does not exist (yet).
+    fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool;
+    /// Removes every line of `name`. `false` when the map does not exist (yet).
+    fn remove_header(&mut self, map: Map, name: &str) -> bool;
+
     /// Sets one flat value of the dynamic metadata. `false` when this Envoy can't hold the value.
     fn set_metadata(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool;
     /// Merges a serialized `google.protobuf.Struct` into the dynamic metadata (Envoy 1.40).
@@ -216,28 +225,35 @@ pub trait Host {
     fn merge_metadata(&mut self, namespace: &str, serialized_struct: &[u8]) -> bool;
     /// Sets typed dynamic metadata from a serialized `google.protobuf.Any` (Envoy 1.40).
     fn set_typed_metadata(&mut self, namespace: &str, serialized_any: &[u8]) -> bool;
-    /// Typed metadata as (type URL, value) (Envoy 1.40).
-    fn typed_metadata(&self, source: MetadataSource, namespace: &str)
-    -> Option<(Vec<u8>, Vec<u8>)>;
-
-    /// A filter-state object in its serialized form.
-    fn filter_state(&self, key: &str) -> Option<Vec<u8>>;
     /// Stores a read-only string in the filter state.
     fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool;
 
     /// Changes a metric.
     fn metric(&mut self, id: MetricId, labels: &[&str], op: MetricOp);
-    /// Whether a line of `level` would be logged.
-    fn log_enabled(&self, level: Level) -> bool;
     /// Makes Envoy choose the route again.
     fn clear_route_cache(&mut self);
     /// Sets a tag on the active tracing span, if there is one.
     fn tag_span(&mut self, key: &str, value: &str);
-
-    /// The configuration of the most specific route level, as `export!` made it.
-    fn route_config(&self) -> Option<crate::export::RouteConfig>;
     /// A scheduler for this stream.
     fn scheduler(&mut self) -> Box<dyn Scheduler>;
+}
+
+/// What a filter has of Envoy while one of its hooks runs.
+pub trait Host: HostRead + HostWrite {}
+
+impl<T: HostRead + HostWrite> Host for T {}
+
+/// The calls that can re-enter the filter or end the stream. The runner alone has them, and makes
+/// them when no filter is borrowed; afterwards it looks at whether the stream has ended before it
+/// touches anything.
+pub(crate) trait HostEnd: Host {
+    /// Appends to what is buffered of `direction`. Over the limit Envoy may answer the request.
+    fn append_body(&mut self, direction: Direction, bytes: &[u8]);
+    /// Removes all of `body`.
+    fn drain_body(&mut self, body: Body);
+    /// Sets the stream's buffer limit in bytes. With more than that in a buffer Envoy may answer the
+    /// request.
+    fn set_buffer_limit(&mut self, limit: u64);
 
     /// Answers the request. Re-enters the filter and may end the stream: nothing of the stream may
     /// be touched afterwards.

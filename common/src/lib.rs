@@ -41,7 +41,7 @@ pub mod work;
 
 pub use config::{ConfigError, RawConfig};
 pub use cx::Cx;
-pub use decision::{Direction, Hold, Resume, Step};
+pub use decision::{BodyEdit, Direction, Hold, Resume, Step};
 pub use filter::{Filter, HttpStream, NoRoute};
 pub use gate::{Edits, Gate, Gated, RequestHead, Verdict};
 pub use host::{Body, Map};

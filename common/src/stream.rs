@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::config::ConfigError;
 use crate::cx::{Cx, Work};
-use crate::decision::{Direction, Hold, Resume, Step};
+use crate::decision::{BodyEdit, Direction, Hold, Resume, Step};
 use crate::filter::{Filter, HttpStream};
-use crate::host::Host;
+use crate::host::{Body, Host, HostEnd};
 use crate::reply::{Reply, ReplyPart};
 use crate::stats::{Counter, Gauge, Setup};
 use crate::work::{Lost, Mail};
@@ -42,13 +42,13 @@ pub(crate) enum TrailersStatus {
 /// A stream of any filter, as the exported hooks call it. Every method may be re-entered from
 /// inside itself, through the calls that end or resume the stream.
 pub(crate) trait AnyStream {
-    fn headers(&self, host: &mut dyn Host, direction: Direction, end: bool) -> HeadersStatus;
-    fn body(&self, host: &mut dyn Host, direction: Direction, end: bool) -> BodyStatus;
-    fn trailers(&self, host: &mut dyn Host, direction: Direction) -> TrailersStatus;
+    fn headers(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> HeadersStatus;
+    fn body(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> BodyStatus;
+    fn trailers(&self, host: &mut dyn HostEnd, direction: Direction) -> TrailersStatus;
     /// The scheduled event `generation` fired.
-    fn scheduled(&self, host: &mut dyn Host, generation: u64);
+    fn scheduled(&self, host: &mut dyn HostEnd, generation: u64);
     /// Envoy is done with the stream; the last call with a host.
-    fn complete(&self, host: &mut dyn Host);
+    fn complete(&self, host: &mut dyn HostEnd);
     /// The stream's memory goes; a second, harmless end if `complete` ran.
     fn destroy(&self);
 }
@@ -78,6 +78,8 @@ struct Flow {
     response: Option<Hold>,
     /// The request's headers went on to the upstream.
     request_left: bool,
+    /// There is a response, whoever made it.
+    response_began: bool,
     /// The response's headers went on to the client, so it is too late for a reply.
     response_left: bool,
     /// The filter sends its answer part by part: its hooks run no more, its events do.
@@ -165,6 +167,10 @@ impl<F: Filter> Runner<F> {
             let mut work = self.work.borrow_mut();
             Ok::<T, ForeignRoute>(hook(stream, &mut Cx::new(host, &mut work)))
         }));
+        let flow = self.flow.get();
+        if flow.done || flow.ended {
+            self.close_work();
+        }
         match outcome {
             Ok(Ok(decision)) => Outcome::Decided(decision),
             Ok(Err(ForeignRoute)) => {
@@ -211,33 +217,74 @@ impl<F: Filter> Runner<F> {
             flow.request = None;
             flow.response = None;
         });
-        self.work.borrow_mut().close();
+        self.close_work();
+    }
+
+    /// Nothing that Envoy calls while a hook of the filter runs may panic; what is borrowed then is
+    /// closed when the hook has ended.
+    fn close_work(&self) {
+        if let Ok(mut work) = self.work.try_borrow_mut() {
+            work.close();
+        }
     }
 
     /// Answers the request. When a response is on its way already, it is too late: if the request
-    /// has not even left, the response is somebody's local reply and stands; else the exchange
-    /// can't go on and is reset.
-    fn reply(&self, host: &mut dyn Host, reply: &Reply) {
+    /// has not even left and nothing of the response is held here, the response is somebody's local
+    /// reply and stands; else the exchange can't go on and is reset.
+    fn reply(&self, host: &mut dyn HostEnd, reply: &Reply) {
         let flow = self.flow.get();
         self.finish();
         if flow.replying {
             host.reset(reply.details_str());
         } else if !flow.response_left {
             host.send_reply(reply);
-        } else if flow.request_left {
+        } else if flow.request_left || flow.response.is_some() {
             host.reset(reply.details_str());
         }
     }
 
-    fn reset(&self, host: &mut dyn Host, details: &str) {
+    fn reset(&self, host: &mut dyn HostEnd, details: &str) {
         self.finish();
         host.reset(details);
     }
 
+    /// Changes bodies, in order. `false` when Envoy answered or ended the stream meanwhile: what was
+    /// to follow must not.
+    fn edit(&self, host: &mut dyn HostEnd, edits: Vec<BodyEdit>) -> bool {
+        let began = self.flow.get().response_began;
+        for edit in edits {
+            match edit {
+                BodyEdit::TakePiece(direction) => host.drain_body(Body::received(direction)),
+                BodyEdit::Keep(direction, bytes) => {
+                    host.drain_body(Body::buffered(direction));
+                    host.append_body(direction, &bytes);
+                }
+                BodyEdit::Limit(bytes) => host.set_buffer_limit(bytes),
+            }
+            let flow = self.flow.get();
+            if flow.ended || flow.done || flow.response_began != began {
+                // The request is answered; it never goes on.
+                self.update(|flow| flow.request = None);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Carries `step` out; says how the direction is held afterwards, or `None` to go on.
-    fn act(&self, host: &mut dyn Host, direction: Direction, step: Step) -> Option<Hold> {
+    fn act(&self, host: &mut dyn HostEnd, direction: Direction, step: Step) -> Option<Hold> {
         match step {
+            // Only a filter that says so in this very hook has taken this very piece.
+            Step::Continue if self.flow.get().held(direction) == Some(Hold::Taken) => {
+                return Some(Hold::Watermark);
+            }
             Step::Continue => {}
+            Step::Edit(edits, then) => {
+                if !self.edit(host, edits) {
+                    return Some(Hold::Taken);
+                }
+                return self.act(host, direction, *then);
+            }
             Step::Pause(hold) => self.update(|flow| flow.hold(direction, Some(hold))),
             Step::Flush(hold) => {
                 if self.flow.get().held(direction).is_some() {
@@ -252,6 +299,10 @@ impl<F: Filter> Runner<F> {
             }
             Step::Release => self.update(|flow| flow.hold(direction, None)),
             Step::Reply(reply) => {
+                if direction == Direction::Response {
+                    // The piece at hand is held by this very hook.
+                    self.update(|flow| flow.response = Some(Hold::Taken));
+                }
                 self.reply(host, &reply);
                 return Some(Hold::Taken);
             }
@@ -281,9 +332,14 @@ impl<F: Filter> Runner<F> {
         (flow.held(direction) == Some(Hold::Everything)).then_some(Some(Hold::Everything))
     }
 
-    fn resume(&self, host: &mut dyn Host, resume: Resume) {
+    fn resume(&self, host: &mut dyn HostEnd, resume: Resume) {
         match resume {
             Resume::Stay => {}
+            Resume::Edit(edits, then) => {
+                if self.edit(host, edits) {
+                    self.resume(host, *then);
+                }
+            }
             Resume::Request => self.open_held(host, Direction::Request),
             Resume::Response => self.open_held(host, Direction::Response),
             Resume::Both => {
@@ -297,7 +353,7 @@ impl<F: Filter> Runner<F> {
     }
 
     /// Sends parts of a reply, which has to begin with its headers, while the request is held.
-    fn send(&self, host: &mut dyn Host, parts: &[ReplyPart]) {
+    fn send(&self, host: &mut dyn HostEnd, parts: &[ReplyPart]) {
         for part in parts {
             let flow = self.flow.get();
             if flow.done || flow.ended {
@@ -317,10 +373,13 @@ impl<F: Filter> Runner<F> {
     }
 
     /// Lets a held direction go on. A direction that is not held has nothing to resume; asking
-    /// Envoy all the same would crash it.
-    fn open_held(&self, host: &mut dyn Host, direction: Direction) {
+    /// Envoy all the same would crash it. A request that was answered before it left never leaves.
+    fn open_held(&self, host: &mut dyn HostEnd, direction: Direction) {
         let flow = self.flow.get();
         if flow.ended || flow.done || flow.replying || flow.held(direction).is_none() {
+            return;
+        }
+        if direction == Direction::Request && flow.response_began && !flow.request_left {
             return;
         }
         self.update(|flow| {
@@ -330,7 +389,7 @@ impl<F: Filter> Runner<F> {
         self.let_go(host, direction);
     }
 
-    fn let_go(&self, host: &mut dyn Host, direction: Direction) {
+    fn let_go(&self, host: &mut dyn HostEnd, direction: Direction) {
         host.resume(direction);
         let flow = self.flow.get();
         if !flow.ended && !flow.done {
@@ -341,12 +400,15 @@ impl<F: Filter> Runner<F> {
 
     fn end(&self) {
         self.update(|flow| flow.ended = true);
-        self.work.borrow_mut().close();
+        self.close_work();
     }
 }
 
 impl<F: Filter> AnyStream for Runner<F> {
-    fn headers(&self, host: &mut dyn Host, direction: Direction, end: bool) -> HeadersStatus {
+    fn headers(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> HeadersStatus {
+        if direction == Direction::Response {
+            self.update(|flow| flow.response_began = true);
+        }
         let held = self.without_filter(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_headers(cx, end),
@@ -361,26 +423,23 @@ impl<F: Filter> AnyStream for Runner<F> {
         }
     }
 
-    fn body(&self, host: &mut dyn Host, direction: Direction, end: bool) -> BodyStatus {
-        let mut asked = false;
+    fn body(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> BodyStatus {
         let held = self.without_filter(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_body(cx, end),
                 Direction::Response => stream.response_body(cx, end),
             });
-            asked = !matches!(step, Step::Continue);
             self.act(host, direction, step)
         });
         match held {
             None => BodyStatus::Continue,
             Some(Hold::Buffer) => BodyStatus::StopIterationAndBuffer,
-            // Only a filter that says so in this very hook has taken this very piece.
-            Some(Hold::Taken) if asked => BodyStatus::StopIterationNoBuffer,
+            Some(Hold::Taken) => BodyStatus::StopIterationNoBuffer,
             Some(_) => BodyStatus::StopIterationAndWatermark,
         }
     }
 
-    fn trailers(&self, host: &mut dyn Host, direction: Direction) -> TrailersStatus {
+    fn trailers(&self, host: &mut dyn HostEnd, direction: Direction) -> TrailersStatus {
         let held = self.without_filter(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_trailers(cx),
@@ -391,7 +450,7 @@ impl<F: Filter> AnyStream for Runner<F> {
         if held.is_none() { TrailersStatus::Continue } else { TrailersStatus::StopIteration }
     }
 
-    fn scheduled(&self, host: &mut dyn Host, generation: u64) {
+    fn scheduled(&self, host: &mut dyn HostEnd, generation: u64) {
         let mail = self.work.borrow().drain(generation);
         for mail in mail {
             let flow = self.flow.get();
@@ -415,13 +474,13 @@ impl<F: Filter> AnyStream for Runner<F> {
         }
     }
 
-    fn complete(&self, host: &mut dyn Host) {
+    fn complete(&self, host: &mut dyn HostEnd) {
         self.end();
-        if self.stream.borrow().is_some() {
+        if self.stream.try_borrow().is_ok_and(|stream| stream.is_some()) {
             // A panic here has no verdict to spoil; `run` counted it.
             let _ = self.run(host, HttpStream::complete);
         }
-        self.work.borrow_mut().close();
+        self.close_work();
         if self.counted.replace(false) {
             self.stats.live_streams.sub(host, 1);
         }
@@ -429,7 +488,10 @@ impl<F: Filter> AnyStream for Runner<F> {
 
     fn destroy(&self) {
         self.end();
-        let stream = self.stream.borrow_mut().take();
+        // What is borrowed now goes with the runner.
+        let Ok(stream) = self.stream.try_borrow_mut().map(|mut stream| stream.take()) else {
+            return;
+        };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(stream))) {
             forget(payload);
         }

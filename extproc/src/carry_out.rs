@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use callout_common::grpc::{CallError, Failure, Service};
 use callout_common::host::{Body, MetadataSource};
 use callout_common::{Direction, Map, Reply, ReplyPart};
@@ -13,6 +13,7 @@ use callout_protos::pbjson_types::{Any, Struct, value::Kind};
 use prost::Message;
 
 use crate::attributes::Attributes;
+use crate::body::Bodies;
 use crate::immediate;
 use crate::machine::{Action, LengthRule, Target, What};
 use crate::message::{self, Exchange};
@@ -28,6 +29,16 @@ pub(crate) struct Outcome {
     pub(crate) reply: Option<Reply>,
     /// Parts of a reply, in order.
     pub(crate) parts: Vec<ReplyPart>,
+    /// What becomes of the bodies, before anything else.
+    pub(crate) bodies: Bodies,
+}
+
+/// Why an action can't be carried out.
+enum Rejected {
+    /// The answer asks for what may not be, in the words of the details.
+    Answer(&'static str),
+    /// The body of this direction is longer than Envoy may buffer.
+    TooLong(Direction),
 }
 
 impl Stream {
@@ -37,14 +48,19 @@ impl Stream {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             if let Action::TakeParked(direction) = action {
-                let bytes = self.take_ours(cx, direction);
+                let behind = *slot(&mut self.behind, direction);
+                let bytes = outcome.bodies.take(cx, direction, behind);
                 // What comes of it comes before the rest.
                 for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
                     queue.push_front(action);
                 }
-            } else if let Err(details) = self.act(cx, action, &mut outcome) {
+            } else if let Err(rejected) = self.act(cx, action, &mut outcome) {
                 outcome = Outcome::default();
-                queue = self.machine.rejected(details).into();
+                queue = match rejected {
+                    Rejected::Answer(details) => self.machine.rejected(details),
+                    Rejected::TooLong(direction) => self.machine.too_long_an_answer(direction),
+                }
+                .into();
             }
         }
         outcome
@@ -55,11 +71,11 @@ impl Stream {
         cx: &mut Context<'_>,
         action: Action,
         outcome: &mut Outcome,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Rejected> {
         let stats = self.filter.stats;
         match action {
             Action::Send { direction, what, number, within } => {
-                self.send(cx, direction, what);
+                self.send(cx, direction, what, &outcome.bodies);
                 if let Some(within) = within {
                     cx.after(within, Event::Deadline { direction, number });
                 }
@@ -68,32 +84,38 @@ impl Stream {
                 cx.after(within, Event::Deadline { direction, number });
             }
             Action::Edit { direction, target, mutation } => {
-                self.edit(cx, direction, target, mutation)?;
+                self.edit(cx, direction, target, mutation).map_err(Rejected::Answer)?;
             }
             Action::DropContentLength(direction) => {
                 cx.headers_mut(headers_of(direction)).remove("content-length");
             }
             Action::ReplaceBody(direction, bytes) => {
+                let behind = *slot(&mut self.behind, direction);
                 let shown = *slot(&mut self.shown, direction);
-                let mut rest = self.take_ours(cx, direction);
+                let mut rest = outcome.bodies.take(cx, direction, behind);
                 rest.advance(shown.min(rest.len()));
-                cx.append_body(Body::buffered(direction), &bytes);
-                cx.append_body(Body::buffered(direction), &rest);
+                outcome.bodies.append(cx, direction, &bytes);
+                outcome.bodies.append(cx, direction, &rest);
+            }
+            Action::PutBody(direction, bytes) => {
+                // With something in its buffer Envoy itself looks at the limit, if it is to be kept.
+                let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
+                let first = cx.body_len(Body::buffered(direction)) == 0;
+                if first && limit > 0 && bytes.len() > limit {
+                    return Err(Rejected::TooLong(direction));
+                }
+                let behind = *slot(&mut self.behind, direction);
+                outcome.bodies.take(cx, direction, behind);
+                outcome.bodies.append(cx, direction, &bytes);
             }
             Action::TakeBody(direction) => {
-                self.take_ours(cx, direction);
+                let behind = *slot(&mut self.behind, direction);
+                outcome.bodies.take(cx, direction, behind);
             }
-            Action::AppendBody(direction, bytes) => {
-                cx.append_body(Body::buffered(direction), &bytes);
-            }
+            Action::AppendBody(direction, bytes) => outcome.bodies.append(cx, direction, &bytes),
             Action::PrependBody(direction, bytes) => {
-                // The hook's own piece comes after all of it anyway.
-                let body = Body::buffered(direction);
-                let (theirs, rest) = kept(cx, direction, *slot(&mut self.behind, direction));
-                cx.drain_body(body);
-                for part in [theirs, bytes, rest] {
-                    cx.append_body(body, &part);
-                }
+                let behind = *slot(&mut self.behind, direction);
+                outcome.bodies.prepend(cx, direction, &bytes, behind);
             }
             Action::Failed(cause) => self.outcome.failed(cause),
             Action::Gather(direction, delay) => cx.after(delay, Event::Gathered(direction)),
@@ -105,11 +127,11 @@ impl Stream {
             Action::TakeParked(_) => {}
             Action::CheckLength(direction) => {
                 let length = cx.headers(headers_of(direction)).get_str("content-length");
-                let body = cx.body_len(Body::buffered(direction));
+                let body = outcome.bodies.len(cx, direction);
                 if length.is_some_and(|length| length.parse() != Ok(body)) {
-                    return Err(
+                    return Err(Rejected::Answer(
                         "mismatch_between_content_length_and_the_length_of_the_mutated_body",
-                    );
+                    ));
                 }
             }
             Action::ClearRouteCache => cx.clear_route_cache(),
@@ -127,13 +149,14 @@ impl Stream {
                     *answer,
                     &self.config().mutation_rules,
                     self.config().callout.append_action,
-                )?;
+                )
+                .map_err(Rejected::Answer)?;
                 cx.count_by(stats.rejected_header_mutations, rejected);
                 cx.count(stats.immediate_responses_sent);
                 outcome.reply = Some(reply);
             }
             Action::Part(part) => {
-                let part = immediate::part(*part)?;
+                let part = immediate::part(*part).map_err(Rejected::Answer)?;
                 if matches!(part, ReplyPart::Headers { .. }) {
                     cx.count(stats.immediate_responses_sent);
                 }
@@ -144,7 +167,7 @@ impl Stream {
         Ok(())
     }
 
-    fn send(&mut self, cx: &mut Context<'_>, direction: Direction, what: What) {
+    fn send(&mut self, cx: &mut Context<'_>, direction: Direction, what: What, bodies: &Bodies) {
         let forward = &self.config().forward;
         let sent = what.clone();
         let request = match what {
@@ -157,7 +180,7 @@ impl Stream {
                 message::of_trailers(direction, message::headers(&lines, forward))
             }
             What::Body { end } => {
-                let body = ours(cx, direction, *slot(&mut self.behind, direction));
+                let body = bodies.ours(cx, direction, *slot(&mut self.behind, direction));
                 *slot(&mut self.shown, direction) = body.len();
                 message::of_body(direction, body, end)
             }
@@ -182,19 +205,6 @@ impl Stream {
             session.send(&message);
             cx.count(self.filter.stats.stream_msgs_sent);
         }
-    }
-
-    /// Takes out of Envoy what it keeps of a body for this filter, and the hook's piece.
-    pub(crate) fn take_ours(&mut self, cx: &mut Context<'_>, direction: Direction) -> Bytes {
-        let behind = *slot(&mut self.behind, direction);
-        let (theirs, mut bytes) = kept(cx, direction, behind);
-        if !cx.received_is_buffered(direction) {
-            bytes.extend(cx.body(Body::received(direction)));
-        }
-        cx.drain_body(Body::buffered(direction));
-        cx.append_body(Body::buffered(direction), &theirs);
-        cx.drain_body(Body::received(direction));
-        bytes.into()
     }
 
     fn open(&mut self, cx: &mut Context<'_>) {
@@ -354,23 +364,6 @@ impl Stream {
             Err("header_mutation_result_exceeds_limit")
         }
     }
-}
-
-/// What Envoy keeps of a body: for the filters behind, as far as it is still there, and for this one.
-fn kept(cx: &Context<'_>, direction: Direction, behind: usize) -> (Vec<u8>, Vec<u8>) {
-    let mut theirs = cx.body(Body::buffered(direction));
-    // With less than they kept, they let it go since.
-    let ours = theirs.split_off(if behind <= theirs.len() { behind } else { 0 });
-    (theirs, ours)
-}
-
-/// What there is of a body for this filter: what Envoy keeps for it, and the hook's piece.
-pub(crate) fn ours(cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
-    let (_, mut bytes) = kept(cx, direction, behind);
-    if !cx.received_is_buffered(direction) {
-        bytes.extend(cx.body(Body::received(direction)));
-    }
-    bytes.into()
 }
 
 /// The one of two values that belongs to `direction`.

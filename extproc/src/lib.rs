@@ -2,6 +2,7 @@
 //! and responses, as with the built-in `envoy.filters.http.ext_proc`, out of a dynamic module.
 
 mod attributes;
+mod body;
 mod callout;
 mod carry_out;
 mod config;

@@ -11,7 +11,8 @@ use callout_common::{Cx, Direction, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use crate::ExtProc;
-use crate::carry_out::{Outcome, headers_of, ours, slot};
+use crate::body::Bodies;
+use crate::carry_out::{Outcome, headers_of, slot};
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
 use crate::machine::{Action, Data, Machine, Over, Stance};
 use crate::outcome::Outcome as Record;
@@ -113,19 +114,21 @@ impl Stream {
         direction: Direction,
         (actions, stance): (Vec<Action>, Stance),
     ) -> Step {
-        if let Some(reply) = self.carry_out(cx, actions).reply {
+        let Outcome { reply, mut bodies, .. } = self.carry_out(cx, actions);
+        if let Some(reply) = reply {
             return Step::Reply(reply);
         }
-        match stance {
+        let step = match stance {
             Stance::Hold(hold) => Step::Pause(hold),
             Stance::Flush(hold) => Step::Flush(hold),
             Stance::Pass => Step::Continue,
             Stance::Release => Step::Release,
             Stance::Swallow => {
-                self.take_ours(cx, direction);
+                bodies.take(cx, direction, *slot(&mut self.behind, direction));
                 Step::Continue
             }
-        }
+        };
+        step.after(bodies.into_edits())
     }
 
     /// The headers of `direction` came.
@@ -178,7 +181,7 @@ impl Stream {
             total: cx.body_so_far(direction).saturating_sub(behind),
             limit,
             backlog: self.session.as_ref().is_some_and(|session| session.backlog(limit)),
-            bytes: || ours(cx, direction, behind),
+            bytes: || Bodies::default().ours(cx, direction, behind),
         };
         let taken = self.machine.data(direction, data);
         self.hook(cx, direction, taken)
@@ -192,15 +195,18 @@ impl Stream {
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Resume {
-        let outcome = self.carry_out(cx, actions);
-        match outcome {
-            Outcome { reply: Some(reply), .. } => Resume::Reply(reply),
-            Outcome { parts, .. } if !parts.is_empty() => Resume::Send(parts),
-            Outcome { request: true, response: true, .. } => Resume::Both,
-            Outcome { request: true, .. } => Resume::Request,
-            Outcome { response: true, .. } => Resume::Response,
-            Outcome { .. } => Resume::Stay,
+        let Outcome { request, response, reply, parts, bodies } = self.carry_out(cx, actions);
+        if let Some(reply) = reply {
+            return Resume::Reply(reply);
         }
+        let resume = match (request, response) {
+            _ if !parts.is_empty() => Resume::Send(parts),
+            (true, true) => Resume::Both,
+            (true, false) => Resume::Request,
+            (false, true) => Resume::Response,
+            (false, false) => Resume::Stay,
+        };
+        resume.after(bodies.into_edits())
     }
 }
 
@@ -217,8 +223,8 @@ impl HttpStream for Stream {
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
         let behind = *slot(&mut self.behind, Direction::Request);
-        let taken =
-            self.machine.trailers(Direction::Request, || ours(cx, Direction::Request, behind));
+        let ours = || Bodies::default().ours(cx, Direction::Request, behind);
+        let taken = self.machine.trailers(Direction::Request, ours);
         self.hook(cx, Direction::Request, taken)
     }
 
@@ -232,8 +238,8 @@ impl HttpStream for Stream {
 
     fn response_trailers(&mut self, cx: &mut Context<'_>) -> Step {
         let behind = *slot(&mut self.behind, Direction::Response);
-        let taken =
-            self.machine.trailers(Direction::Response, || ours(cx, Direction::Response, behind));
+        let ours = || Bodies::default().ours(cx, Direction::Response, behind);
+        let taken = self.machine.trailers(Direction::Response, ours);
         self.hook(cx, Direction::Response, taken)
     }
 

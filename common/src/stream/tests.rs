@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{ConfigError, RawConfig};
 use crate::cx::Cx;
-use crate::decision::{Direction, Hold, Resume, Step};
+use crate::decision::{BodyEdit, Direction, Hold, Resume, Step};
 use crate::filter::{Filter, HttpStream, NoRoute};
 use crate::reply::Reply;
 use crate::stats::Setup;
@@ -20,6 +20,8 @@ struct Puppet;
 struct Strings {
     script: String,
     resumed: usize,
+    /// The status of the response.
+    seen: String,
 }
 
 impl Filter for Puppet {
@@ -35,7 +37,7 @@ impl Filter for Puppet {
     }
 
     fn stream(self: &Arc<Self>, _: Option<Arc<NoRoute>>) -> Strings {
-        Strings { script: String::new(), resumed: 0 }
+        Strings { script: String::new(), resumed: 0, seen: String::new() }
     }
 }
 
@@ -68,6 +70,15 @@ impl HttpStream for Strings {
                 cx.after(Duration::from_secs(60), "reply");
                 Step::Pause(Hold::Everything)
             }
+            "grow the request" => {
+                cx.after(Duration::from_secs(60), "grow");
+                Step::Pause(Hold::Buffer)
+            }
+            "hold both" => {
+                cx.after(Duration::from_secs(60), "both");
+                Step::Pause(Hold::Buffer)
+            }
+            "grow the response" | "answer while it is held" => Step::Continue,
             "resume what is not held" => {
                 cx.after(Duration::from_secs(60), "both");
                 Step::Continue
@@ -84,17 +95,33 @@ impl HttpStream for Strings {
         self.resumed += 1;
     }
 
-    fn response_headers(&mut self, _: &mut Cx<'_, &'static str>, _: bool) -> Step {
+    fn response_headers(&mut self, cx: &mut Cx<'_, &'static str>, _: bool) -> Step {
         assert!(self.script != "panic in response", "asked to");
-        Step::Continue
+        self.seen = cx.response().get_str(":status").unwrap_or_default().to_owned();
+        match self.script.as_str() {
+            "grow the response" => {
+                cx.after(Duration::from_secs(60), "grow the response");
+                Step::Pause(Hold::Buffer)
+            }
+            "hold both" => Step::Pause(Hold::Buffer),
+            _ => Step::Continue,
+        }
     }
 
-    fn response_body(&mut self, _: &mut Cx<'_, &'static str>, _: bool) -> Step {
-        panic!("asked to")
+    fn response_body(&mut self, cx: &mut Cx<'_, &'static str>, _: bool) -> Step {
+        match self.script.as_str() {
+            "grow the response" | "grow the request" | "hold both" => Step::Continue,
+            "answer while it is held" => {
+                cx.after(Duration::from_secs(60), "reply");
+                Step::Pause(Hold::Taken)
+            }
+            _ => panic!("asked to"),
+        }
     }
 
     fn complete(&mut self, cx: &mut Cx<'_, &'static str>) {
         cx.set_filter_state("resumed", self.resumed.to_string().as_bytes());
+        cx.set_filter_state("seen", self.seen.as_bytes());
     }
 
     fn event(&mut self, _: &mut Cx<'_, &'static str>, event: &'static str) -> Resume {
@@ -102,6 +129,14 @@ impl HttpStream for Strings {
         match event {
             "go" => Resume::Request,
             "both" => Resume::Both,
+            "grow" => Resume::Request.after(vec![
+                BodyEdit::Keep(REQUEST, vec![b'x'; 100].into()),
+                BodyEdit::Keep(RESPONSE, "too late".into()),
+            ]),
+            "grow the response" => {
+                let long = BodyEdit::Keep(RESPONSE, vec![b'x'; 100].into());
+                Resume::Response.after(vec![long.clone(), long])
+            }
             _ => Resume::Reply(Reply::new(403)),
         }
     }
@@ -159,6 +194,79 @@ fn a_reply_ends_the_stream_for_the_filter() {
     // The response that runs now is the reply itself.
     assert_eq!(bench.headers(RESPONSE, &[], true), Passed::Yes);
     assert_eq!(statuses(&bench), [418]);
+}
+
+#[test]
+fn a_request_that_grows_over_the_limit_is_answered_by_envoy_and_touched_no_more() {
+    let (mut bench, _) = bench("grow the request");
+    bench.host.buffer_limit = 50;
+    assert_eq!(bench.body(REQUEST, b"ab", true), Passed::No);
+    assert!(bench.fire());
+    assert_eq!(bench.host.others, [413]);
+    assert!(bench.host.resumed.is_empty() && bench.host.replies.is_empty());
+    assert_eq!(bench.host.filter_state.get("seen").unwrap(), b"413");
+    assert_eq!(bench.host.metric_value("panics"), 0);
+    assert_eq!(bench.host.metric_value("live_streams"), 0);
+}
+
+#[test]
+fn a_request_that_grows_within_the_limit_or_under_a_watermark_goes_on() {
+    for (limit, gathered) in [(100, true), (0, true), (50, false)] {
+        let (mut bench, _) = bench("grow the request");
+        bench.host.buffer_limit = limit;
+        if gathered {
+            assert_eq!(bench.body(REQUEST, b"ab", true), Passed::No);
+        }
+        assert!(bench.fire());
+        assert_eq!(bench.host.resumed, [REQUEST], "{limit}");
+        assert!(bench.host.others.is_empty());
+    }
+}
+
+#[test]
+fn a_response_that_grows_over_the_limit_is_replaced_by_envoy_and_touched_no_more() {
+    let (mut bench, _) = bench("grow the response");
+    bench.host.buffer_limit = 50;
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Passed::No);
+    assert_eq!(bench.body(RESPONSE, b"ab", true), Passed::No);
+    assert!(bench.fire());
+    assert_eq!(bench.host.others, [500]);
+    assert!(bench.host.resumed.is_empty() && bench.host.resets.is_empty());
+    assert_eq!(bench.host.metric_value("panics"), 0);
+    assert_eq!(bench.host.metric_value("live_streams"), 0);
+}
+
+#[test]
+fn an_answer_that_comes_inside_the_resume_can_be_held_and_let_go() {
+    let (mut bench, _) = bench("hold both");
+    bench.host.answer_at_once = Some(404);
+    assert_eq!(bench.body(REQUEST, b"ab", true), Passed::No);
+    assert!(bench.fire());
+    // The response was held from inside the first half of "both", and the second half let it go.
+    assert_eq!(bench.host.resumed, [REQUEST, RESPONSE]);
+}
+
+#[test]
+fn a_request_that_was_answered_before_it_left_never_leaves() {
+    let (mut bench, _) = bench("hold both");
+    // Envoy's own answer, which the filter holds.
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "408")], true), Passed::No);
+    assert!(bench.fire());
+    assert_eq!(bench.host.resumed, [RESPONSE]);
+}
+
+#[test]
+fn a_local_reply_that_is_held_when_the_filter_fails_is_reset() {
+    // An earlier filter answers; only the response's hooks run.
+    let mut bench = Bench::<Puppet>::new("puppet", "").unwrap();
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "403")], false), Passed::Yes);
+    assert_eq!(bench.body(RESPONSE, b"no", true), Passed::No);
+    assert_eq!(bench.host.resets, ["callout_failed"]);
+    let (mut bench, _) = self::bench("answer while it is held");
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Passed::Yes);
+    assert_eq!(bench.body(RESPONSE, b"x", false), Passed::No);
+    assert!(bench.fire());
+    assert_eq!(bench.host.resets.len(), 1);
 }
 
 #[test]

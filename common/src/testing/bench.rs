@@ -1,5 +1,6 @@
 //! [`Bench`]: one stream of a filter, driven without Envoy.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::stream::{AnyStream, BodyStatus, HeadersStatus, Runner, RunnerStats, T
 
 /// The longest that [`Bench::fire`] waits, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Envoy's default.
+const BUFFER_LIMIT: u64 = 1 << 20;
 
 /// Whether a hook let its piece pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +43,7 @@ impl Passed {
 pub struct Bench<F: Filter> {
     /// Envoy's side.
     pub host: FakeHost,
-    runner: Runner<F>,
+    runner: Rc<Runner<F>>,
     runtime: Runtime,
 }
 
@@ -69,7 +73,7 @@ impl<F: Filter> Bench<F> {
     /// # Errors
     /// What the filter refuses.
     pub fn new(name: &str, config: &str) -> Result<Self, ConfigError> {
-        let mut host = FakeHost::default();
+        let mut host = FakeHost { buffer_limit: BUFFER_LIMIT, ..FakeHost::default() };
         let mut setup = Setup::new(&mut host.metrics, name, Clusters::default());
         let stats = RunnerStats::define(&mut setup)?;
         let filter = F::configure(RawConfig::new(config.as_bytes()), &mut setup)?;
@@ -78,7 +82,10 @@ impl<F: Filter> Bench<F> {
             .start_paused(true)
             .build()
             .map_err(|error| ConfigError::whole(error.to_string()))?;
-        Ok(Self { host, runner: Runner::new(Arc::new(filter), stats), runtime })
+        let runner = Rc::new(Runner::new(Arc::new(filter), stats));
+        let stream: Rc<dyn AnyStream> = Rc::<Runner<F>>::clone(&runner);
+        host.stream = Some(Rc::downgrade(&stream));
+        Ok(Self { host, runner, runtime })
     }
 
     /// The names of the metrics that the filter called `name` defined, without that name, sorted.
@@ -126,12 +133,14 @@ impl<F: Filter> Bench<F> {
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.body(&mut self.host, direction, end);
         let piece = self.host.bodies.remove(&Body::received(direction)).unwrap_or_default();
-        if matches!(
-            status,
-            BodyStatus::StopIterationAndBuffer | BodyStatus::StopIterationAndWatermark
-        ) {
-            self.host.bodies.entry(Body::buffered(direction)).or_default().extend(piece);
+        match status {
+            BodyStatus::StopIterationAndBuffer => _ = self.host.watermarked.remove(&direction),
+            BodyStatus::StopIterationAndWatermark => _ = self.host.watermarked.insert(direction),
+            BodyStatus::Continue | BodyStatus::StopIterationNoBuffer => {
+                return Passed::when(status == BodyStatus::Continue);
+            }
         }
+        self.host.bodies.entry(Body::buffered(direction)).or_default().extend(piece);
         Passed::when(status == BodyStatus::Continue)
     }
 

@@ -1,6 +1,7 @@
 //! [`FakeHost`]: what Envoy knows of one stream, as plain data.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -9,13 +10,18 @@ use crate::attributes::Attribute;
 use crate::decision::Direction;
 use crate::export::RouteConfig;
 use crate::host::{
-    Body, ConfigHost, Header, Host, Level, Map, MetadataSource, MetadataValue, MetricId,
-    MetricKind, MetricOp, Scheduler,
+    Body, ConfigHost, Header, HostEnd, HostRead, HostWrite, Level, Map, MetadataSource,
+    MetadataValue, MetricId, MetricKind, MetricOp, Scheduler,
 };
 use crate::reply::{Reply, ReplyPart};
+use crate::stream::{AnyStream, BodyStatus, HeadersStatus};
 
 /// Envoy's side of a stream, with real state. Everything may be set before a hook and read after.
-#[derive(Debug, Default)]
+///
+/// It re-enters the stream as Envoy does: over the buffer limit it answers from inside the change,
+/// and a request that is let go on may be answered at once. What touches a stream that has ended
+/// panics, as it may crash Envoy.
+#[derive(Default)]
 pub struct FakeHost {
     /// The header maps that exist, names in lower case.
     pub maps: HashMap<Map, Vec<(String, Vec<u8>)>>,
@@ -41,6 +47,17 @@ pub struct FakeHost {
     pub resets: Vec<String>,
     /// How often the route cache was cleared.
     pub route_cache_cleared: usize,
+    /// The buffer limit in bytes; 0 means none.
+    pub buffer_limit: u64,
+    /// What a filter behind answers as soon as the request is let go on.
+    pub answer_at_once: Option<u16>,
+    /// Statuses of answers that were not the filter's, as far as they reached the client.
+    pub others: Vec<u16>,
+    /// The stream has ended.
+    pub ended: bool,
+    /// Directions whose buffer back-pressures the peer over the limit.
+    pub(super) watermarked: HashSet<Direction>,
+    pub(super) stream: Option<Weak<dyn AnyStream>>,
     pub(super) route: Option<RouteConfig>,
     pub(super) metrics: Metrics,
     pub(super) committed: Committed,
@@ -95,6 +112,12 @@ impl Scheduler for Committed {
     }
 }
 
+impl std::fmt::Debug for FakeHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeHost").field("maps", &self.maps).finish_non_exhaustive()
+    }
+}
+
 impl FakeHost {
     /// A metric's value by the end of its name (with `,label` where it has one); 0 when it never
     /// changed.
@@ -116,12 +139,39 @@ impl FakeHost {
         self.maps.insert(map, lines.iter().map(line).collect());
     }
 
+    /// Somebody else's answer runs through the stream's hooks, from inside a call of the stream.
+    fn answer(&mut self, status: u16, body: &str) {
+        let Some(stream) = self.stream.as_ref().and_then(Weak::upgrade) else { return };
+        self.set_map(Map::Response, &[(":status", &status.to_string())]);
+        if stream.headers(self, Direction::Response, false) != HeadersStatus::Continue {
+            return;
+        }
+        self.bodies.insert(Body::ReceivedResponse, body.into());
+        let passed = stream.body(self, Direction::Response, true) == BodyStatus::Continue;
+        self.bodies.remove(&Body::ReceivedResponse);
+        if passed {
+            self.others.push(status);
+            self.end(&stream);
+        }
+    }
+
+    /// Ends the stream as Envoy before 1.40 does: at once.
+    fn end(&mut self, stream: &Rc<dyn AnyStream>) {
+        stream.complete(self);
+        stream.destroy();
+        self.ended = true;
+    }
+
+    fn assert_alive(&self) {
+        assert!(!self.ended, "a stream that has ended was touched");
+    }
+
     fn lines(&self, map: Map) -> &[(String, Vec<u8>)] {
         self.maps.get(&map).map_or(&[], Vec::as_slice)
     }
 }
 
-impl Host for FakeHost {
+impl HostRead for FakeHost {
     fn headers(&self, map: Map) -> Vec<Header<'_>> {
         self.lines(map)
             .iter()
@@ -134,32 +184,6 @@ impl Host for FakeHost {
         lines.nth(index).map(|(_, value)| value.as_slice())
     }
 
-    fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {
-        let Some(lines) = self.maps.get_mut(&map) else { return false };
-        lines.retain(|(key, _)| key != name);
-        // As the ABI, which can't hold an empty value.
-        if !value.is_empty() {
-            lines.push((name.to_owned(), value.to_vec()));
-        }
-        true
-    }
-
-    fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {
-        match self.maps.get_mut(&map) {
-            Some(lines) if !value.is_empty() => {
-                lines.push((name.to_owned(), value.to_vec()));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn remove_header(&mut self, map: Map, name: &str) -> bool {
-        let Some(lines) = self.maps.get_mut(&map) else { return false };
-        lines.retain(|(key, _)| key != name);
-        true
-    }
-
     fn body_len(&self, body: Body) -> usize {
         self.bodies.get(&body).map_or(0, Vec::len)
     }
@@ -168,26 +192,13 @@ impl Host for FakeHost {
         self.bodies.get(&body).map(Vec::as_slice).into_iter().collect()
     }
 
-    fn append_body(&mut self, body: Body, bytes: &[u8]) -> bool {
-        self.bodies.entry(body).or_default().extend_from_slice(bytes);
-        true
-    }
-
-    fn drain_body(&mut self, body: Body, count: usize) -> bool {
-        let Some(bytes) = self.bodies.get_mut(&body) else { return false };
-        bytes.drain(..count.min(bytes.len()));
-        true
-    }
-
     fn received_is_buffered(&self, _: Direction) -> bool {
         false
     }
 
     fn buffer_limit(&self) -> u64 {
-        1 << 20
+        self.buffer_limit
     }
-
-    fn set_buffer_limit(&mut self, _: u64) {}
 
     fn attribute_str(&self, attribute: Attribute) -> Option<&[u8]> {
         self.texts.get(&attribute).map(Vec::as_slice)
@@ -224,6 +235,50 @@ impl Host for FakeHost {
         self.metadata.keys().filter(here).map(|(_, _, key)| key.clone().into_bytes()).collect()
     }
 
+    fn typed_metadata(&self, _: MetadataSource, _: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+        None
+    }
+
+    fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
+        self.filter_state.get(key).cloned()
+    }
+
+    fn log_enabled(&self, _: Level) -> bool {
+        true
+    }
+
+    fn route_config(&self) -> Option<RouteConfig> {
+        self.route.clone()
+    }
+}
+
+impl HostWrite for FakeHost {
+    fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {
+        let Some(lines) = self.maps.get_mut(&map) else { return false };
+        lines.retain(|(key, _)| key != name);
+        // As the ABI, which can't hold an empty value.
+        if !value.is_empty() {
+            lines.push((name.to_owned(), value.to_vec()));
+        }
+        true
+    }
+
+    fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {
+        match self.maps.get_mut(&map) {
+            Some(lines) if !value.is_empty() => {
+                lines.push((name.to_owned(), value.to_vec()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn remove_header(&mut self, map: Map, name: &str) -> bool {
+        let Some(lines) = self.maps.get_mut(&map) else { return false };
+        lines.retain(|(key, _)| key != name);
+        true
+    }
+
     fn set_metadata(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool {
         let key = (MetadataSource::Dynamic, namespace.to_owned(), key.to_owned());
         self.metadata.insert(key, value.clone());
@@ -237,14 +292,6 @@ impl Host for FakeHost {
 
     fn set_typed_metadata(&mut self, _: &str, _: &[u8]) -> bool {
         false
-    }
-
-    fn typed_metadata(&self, _: MetadataSource, _: &str) -> Option<(Vec<u8>, Vec<u8>)> {
-        None
-    }
-
-    fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
-        self.filter_state.get(key).cloned()
     }
 
     fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool {
@@ -267,37 +314,78 @@ impl Host for FakeHost {
         }
     }
 
-    fn log_enabled(&self, _: Level) -> bool {
-        true
-    }
-
     fn clear_route_cache(&mut self) {
         self.route_cache_cleared += 1;
     }
 
     fn tag_span(&mut self, _: &str, _: &str) {}
 
-    fn route_config(&self) -> Option<RouteConfig> {
-        self.route.clone()
-    }
-
     fn scheduler(&mut self) -> Box<dyn Scheduler> {
         Box::new(self.committed.clone())
     }
+}
 
-    fn send_part(&mut self, part: &ReplyPart) {
-        self.parts.push(part.clone());
+impl HostEnd for FakeHost {
+    fn append_body(&mut self, direction: Direction, bytes: &[u8]) {
+        self.assert_alive();
+        // As in Envoy, a buffer that begins here back-pressures.
+        if !self.bodies.contains_key(&Body::buffered(direction)) {
+            self.watermarked.insert(direction);
+        }
+        self.bodies.entry(Body::buffered(direction)).or_default().extend_from_slice(bytes);
+        let len = self.body_len(Body::buffered(direction)) as u64;
+        if self.buffer_limit == 0
+            || len <= self.buffer_limit
+            || self.watermarked.contains(&direction)
+        {
+            return;
+        }
+        match direction {
+            Direction::Request => self.answer(413, "Payload Too Large"),
+            Direction::Response => {
+                // Envoy answers past the filters.
+                self.others.push(500);
+                if let Some(stream) = self.stream.as_ref().and_then(Weak::upgrade) {
+                    self.end(&stream);
+                }
+            }
+        }
+    }
+
+    fn drain_body(&mut self, body: Body) {
+        self.assert_alive();
+        if let Some(bytes) = self.bodies.get_mut(&body) {
+            bytes.clear();
+        }
+    }
+
+    fn set_buffer_limit(&mut self, limit: u64) {
+        self.assert_alive();
+        self.buffer_limit = limit;
     }
 
     fn send_reply(&mut self, reply: &Reply) {
+        self.assert_alive();
         self.replies.push(reply.clone());
     }
 
+    fn send_part(&mut self, part: &ReplyPart) {
+        self.assert_alive();
+        self.parts.push(part.clone());
+    }
+
     fn resume(&mut self, direction: Direction) {
+        self.assert_alive();
         self.resumed.push(direction);
+        if direction == Direction::Request
+            && let Some(status) = self.answer_at_once.take()
+        {
+            self.answer(status, "at once");
+        }
     }
 
     fn reset(&mut self, details: &str) {
+        self.assert_alive();
         self.resets.push(details.to_owned());
     }
 }

@@ -168,8 +168,7 @@ impl Machine {
             actions.push(Action::DropContentLength(direction));
             self.enter(direction, Phase::Done);
             if let Some(bytes) = common.body_mutation.and_then(replacement) {
-                actions.push(Action::TakeBody(direction));
-                actions.push(Action::AppendBody(direction, bytes));
+                actions.push(Action::PutBody(direction, bytes));
                 self.enter(direction, Phase::Replaced);
             }
             actions.push(Action::Release(direction));

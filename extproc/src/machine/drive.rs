@@ -310,6 +310,7 @@ impl Run {
                     (way.held, way.kept) = (false, 0);
                 }
                 Action::TakeBody(direction) => self.way(direction).kept = 0,
+                Action::PutBody(direction, bytes) => self.way(direction).kept = bytes.len(),
                 Action::TakeParked(direction) => {
                     let kept = std::mem::take(&mut self.way(direction).kept);
                     let more = self.machine.stream_taken(direction, vec![b'x'; kept].into());

@@ -57,6 +57,22 @@ impl Machine {
         actions
     }
 
+    /// An answer makes the body longer than Envoy may buffer. Envoy's own words for that go out.
+    pub(crate) fn too_long_an_answer(&mut self, direction: Direction) -> Vec<Action> {
+        let (status, body, details) = match direction {
+            Direction::Request => (413, "Payload Too Large", "request_payload_too_large"),
+            Direction::Response => (500, "Internal Server Error", "response_payload_too_large"),
+        };
+        self.finished = true;
+        let reply = Reply::new(status).body(body).details(details);
+        vec![
+            Action::Count(Stat::Closed),
+            Action::Failed(Cause::InvalidAnswer),
+            Action::HalfClose,
+            Action::Reply(reply),
+        ]
+    }
+
     /// An answer came that nobody waited for.
     pub(super) fn spurious(&mut self, details: &str, actions: &mut Vec<Action>) {
         actions.push(Action::Count(Stat::Spurious));

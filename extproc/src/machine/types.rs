@@ -212,6 +212,8 @@ pub(crate) enum Action {
     DropContentLength(Direction),
     /// Replace what of the held body was sent.
     ReplaceBody(Direction, Vec<u8>),
+    /// The whole body is these bytes. May fail: see [`super::Machine::too_long_an_answer`].
+    PutBody(Direction, Vec<u8>),
     /// Take the hook's piece, and what Envoy keeps of the body, out of it.
     TakeBody(Direction),
     /// Take what Envoy keeps of the body out of it: see [`super::Machine::stream_taken`].
