@@ -124,7 +124,7 @@ impl Config {
                 Some(Services::HttpService(_)) => {
                     return Err(ConfigError::field(
                         "http_service",
-                        "is not supported: use grpc_service",
+                        "HTTP services are not supported: use grpc_service, or stay with envoy.filters.http.ext_authz",
                     ));
                 }
                 None => return Err(ConfigError::field("grpc_service", "is required")),
@@ -293,7 +293,7 @@ impl CheckSettings {
             Some(ServiceOverride::HttpService(_)) => {
                 return Err(ConfigError::field(
                     "http_service",
-                    "is not supported: use grpc_service",
+                    "HTTP services are not supported: use grpc_service, or stay with envoy.filters.http.ext_authz",
                 ));
             }
             None => None,

@@ -115,7 +115,11 @@ impl Config {
             emit_client_span,
         } = parsed.message;
 
-        refuse_if(http_service.is_some(), "http_service", "is not supported: use grpc_service")?;
+        refuse_if(
+            http_service.is_some(),
+            "http_service",
+            "HTTP services are not supported: use grpc_service, or stay with envoy.filters.http.ext_proc",
+        )?;
         refuse_if(filter_metadata.is_some(), "filter_metadata", BEYOND)?;
         let plugin = "plug-ins of Envoy's are not available to a module";
         refuse_if(processing_request_modifier.is_some(), "processing_request_modifier", plugin)?;

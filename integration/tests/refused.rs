@@ -52,11 +52,11 @@ fn bad(kind: Kind) -> Vec<(Value, &'static str)> {
         (message(unsupported), names),
         (kind.module_any(json!({"@type": "type.googleapis.com/google.protobuf.Empty"})), empty),
         (kind.module_any(bytes("")), empty),
-        (kind.module_any(bytes("/////w==")), "is no serialized envoy.extensions"),
+        (kind.module_any(bytes("/////w==")), "is not a serialized envoy.extensions"),
         // Field 999 of the message.
         (kind.module_any(bytes("uD4B")), "field 999 of "),
         // `{` and nothing more.
-        (kind.module_any(bytes("ew==")), "is no JSON"),
+        (kind.module_any(bytes("ew==")), "is not valid JSON"),
     ]
 }
 

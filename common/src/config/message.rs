@@ -5,11 +5,12 @@ use std::sync::LazyLock;
 use callout_protos::FILE_DESCRIPTOR_SET;
 use callout_protos::pbjson_types::Struct;
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
-use serde::Serialize;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
-use super::{ConfigError, RawConfig, any};
+use super::nearest::nearest;
+use super::{ConfigError, RawConfig, any, json, scalar};
 
 /// The key under which everything stands that only this suite has.
 const CALLOUT: &str = "callout";
@@ -19,7 +20,7 @@ const CALLOUT: &str = "callout";
 pub struct Parsed<M> {
     /// The message.
     pub message: M,
-    callout: serde_json::Value,
+    callout: Json,
 }
 
 impl<M> Parsed<M> {
@@ -36,21 +37,22 @@ impl<M> Parsed<M> {
 }
 
 impl RawConfig<'_> {
-    /// A filter's configuration as the message `M`: its serialized form, or a `Struct` with its
-    /// fields and the key `callout`.
+    /// A filter's configuration as the message `M`: its serialized form, or a `Struct`, a
+    /// `StringValue` with JSON or a `TypedStruct`, with the message's fields and the key `callout`.
+    /// Fields may be spelt in every way that Envoy's own reader takes.
     ///
     /// # Errors
-    /// What can't be read, does not fit, or is not known to this version, with the field's path.
-    pub fn message<M>(&self) -> Result<Parsed<M>, ConfigError>
-    where
-        M: Message + Name + Default + Serialize + DeserializeOwned,
-    {
-        if self.bytes.first() == Some(&b'{') {
+    /// What can't be read, does not fit, or is not supported, with the field's path.
+    pub fn message<M: Message + Name + Default>(&self) -> Result<Parsed<M>, ConfigError> {
+        if self.bytes.trim_ascii_start().first() == Some(&b'{') {
             let json = serde_json::from_slice(self.bytes)
-                .map_err(|error| ConfigError::whole(format!("is no JSON: {error}")))?;
+                .map_err(|error| ConfigError::whole(format!("is not valid JSON: {error}")))?;
             return fields(json);
         }
-        Ok(Parsed { message: binary(self.bytes)?, callout: serde_json::Value::Null })
+        match TypedStruct::of::<M>(self.bytes)? {
+            Some(value) => fields(struct_json(&value)?),
+            None => Ok(Parsed { message: binary(self.bytes)?, callout: Json::Null }),
+        }
     }
 
     /// As [`RawConfig::message`], for per-route messages: on Envoy 1.38 their `Struct` arrives
@@ -59,71 +61,136 @@ impl RawConfig<'_> {
     ///
     /// # Errors
     /// As for [`RawConfig::message`].
-    pub fn route_message<M>(&self) -> Result<Parsed<M>, ConfigError>
-    where
-        M: Message + Name + Default + Serialize + DeserializeOwned,
-    {
+    pub fn route_message<M: Message + Name + Default>(&self) -> Result<Parsed<M>, ConfigError> {
         const STRUCT_FIELDS: u8 = (1 << 3) | 2;
-        if self.bytes.first() == Some(&STRUCT_FIELDS) {
-            let fields_of = Struct::decode(self.bytes)
-                .map_err(|error| ConfigError::whole(format!("is no serialized Struct: {error}")))?;
-            let json = serde_json::to_value(fields_of)
-                .map_err(|error| ConfigError::whole(format!("is no JSON: {error}")))?;
-            return fields(json);
+        if self.bytes.first() != Some(&STRUCT_FIELDS) || TypedStruct::is(self.bytes) {
+            return self.message();
         }
-        self.message()
+        let value = Struct::decode(self.bytes)
+            .map_err(|error| ConfigError::whole(format!("is not a serialized Struct: {error}")))?;
+        fields(struct_json(&value)?)
     }
 }
 
-fn fields<M: DeserializeOwned>(mut json: serde_json::Value) -> Result<Parsed<M>, ConfigError> {
-    let callout =
-        json.as_object_mut().and_then(|fields| fields.remove(CALLOUT)).unwrap_or_default();
-    any::pack(&mut json)?;
-    Ok(Parsed { message: from_json(json)?, callout })
+/// `xds.type.v3.TypedStruct` and the older `udpa.type.v1.TypedStruct`, which Envoy hands over
+/// serialized (1.40 the former as JSON).
+#[derive(Clone, PartialEq, prost::Message)]
+struct TypedStruct {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Struct>,
 }
 
-fn from_json<T: DeserializeOwned>(json: serde_json::Value) -> Result<T, ConfigError> {
+impl TypedStruct {
+    /// Whether `bytes` are one: its first field names a type, where those of Envoy's configuration
+    /// messages are messages.
+    fn is(bytes: &[u8]) -> bool {
+        Self::decode(bytes).is_ok_and(|this| described(any::type_of(&this.type_url)).is_some())
+    }
+
+    /// The fields of the message `M`, if `bytes` are a `TypedStruct`.
+    fn of<M: Name>(bytes: &[u8]) -> Result<Option<Struct>, ConfigError> {
+        if !Self::is(bytes) {
+            return Ok(None);
+        }
+        let this = Self::decode(bytes).map_err(|error| ConfigError::whole(error.to_string()))?;
+        if any::type_of(&this.type_url) != M::full_name() {
+            let (found, wanted) = (this.type_url, M::full_name());
+            let reason = format!("is {found}, where {wanted} is needed");
+            return Err(ConfigError::field("type_url", reason));
+        }
+        Ok(Some(this.value.unwrap_or_default()))
+    }
+}
+
+fn struct_json(value: &Struct) -> Result<Json, ConfigError> {
+    let mut json = serde_json::to_value(value)
+        .map_err(|error| ConfigError::whole(format!("can't be written as JSON: {error}")))?;
+    whole_numbers(&mut json);
+    Ok(json)
+}
+
+/// Writes whole numbers as such: in a `Struct` every number is a double.
+fn whole_numbers(json: &mut Json) {
+    match json {
+        Json::Number(number) => {
+            if let Some(whole) = scalar::whole_number(number).and_then(|w| i64::try_from(w).ok()) {
+                *number = whole.into();
+            }
+        }
+        Json::Array(values) => values.iter_mut().for_each(whole_numbers),
+        Json::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Json::Null | Json::Bool(_) | Json::String(_) => {}
+    }
+}
+
+fn fields<M: Message + Name + Default>(mut json: Json) -> Result<Parsed<M>, ConfigError> {
+    let callout =
+        json.as_object_mut().and_then(|fields| fields.remove(CALLOUT)).unwrap_or_default();
+    let descriptor = descriptor::<M>()?;
+    let message = json::read(&descriptor, &json)?;
+    let message = message.transcode_to().map_err(|error| ConfigError::whole(error.to_string()))?;
+    Ok(Parsed { message, callout })
+}
+
+fn from_json<T: DeserializeOwned>(json: Json) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(json).map_err(|error| {
         // The path ends with the unknown field itself where that is the trouble; "." is no path.
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        ConfigError::field(path, first_clause(&error.inner().to_string()))
+        ConfigError::field(path, with_hint(&error.inner().to_string()))
     })
 }
 
-/// serde lists every field it would have known; the name of the unknown one is enough.
-fn first_clause(message: &str) -> String {
-    message.split(", expected one of").next().unwrap_or(message).to_owned()
+/// serde lists every field it would have known; the nearest one is enough.
+fn with_hint(message: &str) -> String {
+    let Some((reason, known)) =
+        message.split_once(", expected one of ").or_else(|| message.split_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let Some(written) = reason.strip_prefix("unknown ").and_then(|r| r.split('`').nth(1)) else {
+        return message.to_owned();
+    };
+    format!("{reason}{}", nearest(written, known.split('`').skip(1).step_by(2)))
+}
+
+fn descriptor<M: Name>() -> Result<MessageDescriptor, ConfigError> {
+    described(&M::full_name())
+        .ok_or_else(|| ConfigError::whole(format!("{} has no description", M::full_name())))
 }
 
 fn binary<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, ConfigError> {
     let name = M::full_name();
-    let garbage = |error: String| ConfigError::whole(format!("is no serialized {name}: {error}"));
+    let garbage = |error: String| {
+        ConfigError::whole(format!("is not a serialized {name}, nor JSON: {error}"))
+    };
     let message = M::decode(bytes).map_err(|error| garbage(error.to_string()))?;
     // prost drops what it does not know; what was decoded is compared with what came in.
-    let descriptor = descriptions()
-        .and_then(|pool| pool.get_message_by_name(&name))
-        .ok_or_else(|| garbage("this version has no description of it".to_owned()))?;
-    let dynamic =
-        DynamicMessage::decode(descriptor, bytes).map_err(|error| garbage(error.to_string()))?;
+    let dynamic = DynamicMessage::decode(descriptor::<M>()?, bytes)
+        .map_err(|error| garbage(error.to_string()))?;
     known(&dynamic)?;
     Ok(message)
 }
 
-/// The descriptions of all messages; read once.
-pub(super) fn descriptions() -> Option<&'static DescriptorPool> {
+/// The description of the message called `name`.
+pub(super) fn described(name: &str) -> Option<MessageDescriptor> {
     static POOL: LazyLock<Option<DescriptorPool>> =
         LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
-    POOL.as_ref()
+    POOL.as_ref()?.get_message_by_name(name)
 }
 
-/// Refuses fields that this version does not know, at any depth.
+/// Refuses fields that are not described, at any depth.
 fn known(message: &DynamicMessage) -> Result<(), ConfigError> {
+    if json::is_stub(&message.descriptor()) {
+        return Ok(());
+    }
     if let Some(field) = message.unknown_fields().next() {
         let number = field.number();
         let of = message.descriptor().name().to_owned();
         return Err(ConfigError::whole(format!(
-            "field {number} of {of} is not known to this version"
+            "field {number} of {of} is not supported by this version of the module"
         )));
     }
     for (field, value) in message.fields() {
@@ -207,9 +274,10 @@ mod tests {
                 .starts_with("at grpc_service.timeout: ")
         );
         assert!(
-            refused(br#"{"grpc_service": {"google_grpc": {"target": "x"}}}"#).contains("`target`")
+            refused(br#"{"grpc_service": {"google_grpc": {"target": "x"}}}"#)
+                .starts_with("at grpc_service.google_grpc.target: GoogleGrpc has no such field")
         );
-        assert!(refused(b"{").contains("is no JSON"));
+        assert!(refused(b"{").contains("is not valid JSON"));
     }
 
     #[test]
@@ -218,9 +286,65 @@ mod tests {
         assert!(refused(&[0xb8, 0x3e, 1]).contains("field 999 of ExtAuthz"));
         assert_eq!(
             refused(&[0x0a, 3, 0x98, 0x06, 1]),
-            "at grpc_service: field 99 of GrpcService is not known to this version"
+            "at grpc_service: field 99 of GrpcService is not supported by this version of the module"
         );
-        assert!(refused(b"\xff\xff\xff").contains("is no serialized envoy.extensions"));
+        assert!(refused(b"\xff\xff\xff").contains("is not a serialized envoy.extensions"));
+    }
+
+    #[test]
+    fn typed_structs_of_both_ages_are_read_and_those_of_another_type_refused() {
+        let json = r#"{"typeUrl": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
+            "value": {"check_settings": {"with_request_body": {"max_request_bytes": 10}}, "callout": {"coalesce": true}}}"#;
+        #[derive(Deserialize)]
+        struct Written {
+            #[serde(rename = "typeUrl")]
+            type_url: String,
+            value: Struct,
+        }
+        let written: Written = serde_json::from_str(json).unwrap();
+        let typed = TypedStruct { type_url: written.type_url, value: Some(written.value) };
+        let bytes = typed.encode_to_vec();
+        for parsed in [
+            RawConfig::new(&bytes).route_message::<ExtAuthzPerRoute>().unwrap(),
+            RawConfig::new(&bytes).message::<ExtAuthzPerRoute>().unwrap(),
+        ] {
+            assert!(parsed.message.r#override.is_some());
+            assert!(parsed.callout::<Callout>().unwrap().coalesce);
+        }
+        let refused = authz(&bytes).unwrap_err();
+        assert_eq!(refused.path(), "type_url");
+        assert!(
+            refused
+                .to_string()
+                .contains("where envoy.extensions.filters.http.ext_authz.v3.ExtAuthz is needed"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn whole_numbers_of_a_serialized_struct_stay_whole_for_callout() {
+        #[derive(Debug, Default, Deserialize, PartialEq)]
+        struct Number {
+            number: u64,
+        }
+        let fields: Struct =
+            serde_json::from_str(r#"{"callout": {"number": 7}, "disabled": true}"#).unwrap();
+        let bytes = fields.encode_to_vec();
+        let parsed = RawConfig::new(&bytes).route_message::<ExtAuthzPerRoute>().unwrap();
+        assert_eq!(parsed.callout::<Number>(), Ok(Number { number: 7 }));
+    }
+
+    #[test]
+    fn a_misspelt_key_of_callout_is_told_the_nearest() {
+        let parsed = authz(br#"{"callout": {"coalesc": true}}"#).unwrap();
+        let error = parsed.callout::<Callout>().unwrap_err().to_string();
+        assert_eq!(error, "at callout.coalesc: unknown field `coalesc`, did you mean `coalesce`?");
+    }
+
+    #[test]
+    fn an_http_service_is_read_so_that_the_filter_can_refuse_it_by_name() {
+        // Field 3, http_service, with field 1 inside.
+        assert!(authz(&[0x1a, 2, 0x0a, 0]).unwrap().message.services.is_some());
     }
 
     proptest! {

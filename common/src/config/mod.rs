@@ -1,7 +1,10 @@
 //! Configuration as Envoy hands it over, and the error that refuses it.
 
 mod any;
+mod json;
 mod message;
+mod nearest;
+mod scalar;
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
