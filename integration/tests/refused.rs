@@ -34,9 +34,9 @@ fn bad(kind: Kind) -> Vec<(Value, &'static str)> {
         }
     };
     let (wrong, type_) = match kind {
-        Kind::Authz => (json!({"failure_mode_allow": "yes"}), "at failure_mode_allow: "),
+        Kind::Authz => (json!({"failure_mode_allow": "maybe"}), "at failure_mode_allow: "),
         Kind::RateLimit => (json!({"timeout": true}), "at timeout: "),
-        Kind::ExtProc => (json!({"message_timeout": {}}), "at message_timeout: "),
+        Kind::ExtProc => (json!({"message_timeout": "soon"}), "at message_timeout: "),
     };
     let empty = match kind {
         Kind::RateLimit => "at domain: is required",

@@ -105,7 +105,7 @@ fn named(of: &MessageDescriptor, name: &str) -> Read<FieldDescriptor> {
     of.get_field_by_json_name(name).or_else(|| of.get_field_by_name(name)).ok_or_else(|| {
         let known: Vec<FieldDescriptor> = of.fields().collect();
         let hint = nearest(name, known.iter().map(FieldDescriptor::name));
-        ConfigError::field(name, format!("{} has no such field{hint}", of.name()))
+        ConfigError::field(name, format!("is not a supported field of {}{hint}", of.name()))
     })
 }
 
@@ -261,7 +261,7 @@ mod tests {
         for (json, says) in [
             (
                 json!({"grpc_servce": {}}),
-                "at grpc_servce: ExtAuthz has no such field, did you mean `grpc_service`?",
+                "at grpc_servce: is not a supported field of ExtAuthz, did you mean `grpc_service`?",
             ),
             (
                 json!({"grpc_service": {"timeout": "250ms"}}),
@@ -307,7 +307,7 @@ mod tests {
         let strange = json!({"rate_limits": [{"actions": [{"remote_address": {"a": 1}}]}]});
         assert_eq!(
             read_as::<RateLimit>(&strange).unwrap_err(),
-            "at rate_limits[0].actions[0].remote_address.a: RemoteAddress has no such field"
+            "at rate_limits[0].actions[0].remote_address.a: is not a supported field of RemoteAddress"
         );
     }
 

@@ -273,10 +273,9 @@ mod tests {
             refused(br#"{"grpc_service": {"timeout": "soon"}}"#)
                 .starts_with("at grpc_service.timeout: ")
         );
-        assert!(
-            refused(br#"{"grpc_service": {"google_grpc": {"target": "x"}}}"#)
-                .starts_with("at grpc_service.google_grpc.target: GoogleGrpc has no such field")
-        );
+        assert!(refused(br#"{"grpc_service": {"google_grpc": {"target": "x"}}}"#).starts_with(
+            "at grpc_service.google_grpc.target: is not a supported field of GoogleGrpc"
+        ));
         assert!(refused(b"{").contains("is not valid JSON"));
     }
 

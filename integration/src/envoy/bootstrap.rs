@@ -37,6 +37,18 @@ pub enum Form {
     Message,
     /// A `google.protobuf.Struct` with the same fields.
     Struct,
+    /// A `google.protobuf.StringValue` with the fields in JSON.
+    Text,
+    /// An `xds.type.v3.TypedStruct`.
+    TypedStruct,
+    /// An `udpa.type.v1.TypedStruct`.
+    OldTypedStruct,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Message, Self::Struct, Self::Text, Self::TypedStruct, Self::OldTypedStruct];
 }
 
 impl Kind {
@@ -149,11 +161,6 @@ impl Kind {
     pub fn module_route(self, form: Form, config: Value) -> Value {
         let mut module = self.wrapped(self.any(form, self.route_message(), config));
         module["@type"] = json!(format!("{DYNAMIC}DynamicModuleFilterPerRoute"));
-        // Its name for what is `filter_name` in the chain.
-        module["per_route_config_name"] = module["filter_name"].take();
-        if let Some(fields) = module.as_object_mut() {
-            fields.remove("filter_name");
-        }
         json!({self.name(): module})
     }
 
@@ -184,8 +191,22 @@ impl Kind {
             Form::Struct => {
                 json!({"@type": format!("{TYPE}google.protobuf.Struct"), "value": config})
             }
+            Form::Text => json!({
+                "@type": format!("{TYPE}google.protobuf.StringValue"),
+                "value": config.to_string(),
+            }),
+            Form::TypedStruct => typed_struct("xds.type.v3", message, config),
+            Form::OldTypedStruct => typed_struct("udpa.type.v1", message, config),
         }
     }
+}
+
+fn typed_struct(package: &str, message: &str, config: Value) -> Value {
+    json!({
+        "@type": format!("{TYPE}{package}.TypedStruct"),
+        "type_url": format!("{TYPE}{message}"),
+        "value": config,
+    })
 }
 
 /// `over` laid over `base`: objects are merged, everything else replaced, `null` removes.

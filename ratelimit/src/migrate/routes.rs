@@ -130,7 +130,7 @@ fn wrap_configs(level: &mut Value, filters: &[Filter]) {
             // Both steer the limits of the route table, which are gone.
             drop_field(&mut message, "vh_rate_limits");
             drop_field(&mut message, "override_option");
-            *config = module(message, "per_route_config_name", "PerRoute");
+            *config = module(message, "filter_name", "PerRoute");
         }
     }
 }
