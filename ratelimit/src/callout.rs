@@ -12,6 +12,10 @@ use serde::Deserialize;
 use crate::ledger::{Mode, Quota, Server, Terms};
 use crate::local::Size;
 use crate::rules::{Rule, RuleFields};
+use crate::table::Room;
+
+/// Less leaves no room for an account in each part of the table.
+const LEAST_ACCOUNTS_BYTES: usize = 64 << 10;
 
 /// `callout`, as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +27,7 @@ pub(crate) struct Fields {
     expected_proxies: Option<u32>,
     max_refusal: Option<pbjson_types::Duration>,
     max_accounts: Option<usize>,
+    max_accounts_bytes: Option<usize>,
     breaker: Option<BreakerFields>,
     fallback: Option<FallbackFields>,
     shield: Option<ShieldFields>,
@@ -58,7 +63,8 @@ pub(crate) struct RouteFields {
 #[derive(Debug)]
 pub(crate) struct Callout {
     pub(crate) terms: Terms,
-    pub(crate) max_accounts: usize,
+    /// Room for sets of descriptors that are known at a time.
+    pub(crate) accounts: Room,
     pub(crate) breaker: Option<BreakerSettings>,
     pub(crate) fallback: Option<Fallback>,
     /// Over so many times a set's limit requests are refused without a call.
@@ -89,6 +95,7 @@ impl Callout {
             expected_proxies,
             max_refusal,
             max_accounts,
+            max_accounts_bytes,
             breaker,
             fallback,
             shield,
@@ -104,8 +111,16 @@ impl Callout {
         )?;
         let expected_proxies = expected_proxies.unwrap_or(10);
         refuse_if(expected_proxies == 0, "expected_proxies", "must be greater than 0")?;
-        let max_accounts = max_accounts.unwrap_or(100_000);
-        refuse_if(max_accounts == 0, "max_accounts", "must be greater than 0")?;
+        let accounts = Room {
+            entries: max_accounts.unwrap_or(100_000),
+            bytes: max_accounts_bytes.unwrap_or(64 << 20),
+        };
+        refuse_if(accounts.entries == 0, "max_accounts", "must be greater than 0")?;
+        refuse_if(
+            accounts.bytes < LEAST_ACCOUNTS_BYTES,
+            "max_accounts_bytes",
+            "must be 65536 or more",
+        )?;
         let terms = Terms {
             mode,
             server,
@@ -126,7 +141,7 @@ impl Callout {
         refuse_if(shield == Some(0), "shield.multiple", "must be greater than 0")?;
         Ok(Self {
             terms,
-            max_accounts,
+            accounts,
             breaker,
             fallback: fallback
                 .map(Fallback::configure)
@@ -206,6 +221,7 @@ mod tests {
         assert_eq!(refused(r#"{"max_error_percent": 0}"#), "max_error_percent");
         assert_eq!(refused(r#"{"expected_proxies": 0}"#), "expected_proxies");
         assert_eq!(refused(r#"{"max_accounts": 0}"#), "max_accounts");
+        assert_eq!(refused(r#"{"max_accounts_bytes": 65535}"#), "max_accounts_bytes");
         assert_eq!(refused(r#"{"max_refusal": "0s"}"#), "max_refusal");
         assert_eq!(
             refused(r#"{"breaker": {"consecutive_failures": 0}}"#),

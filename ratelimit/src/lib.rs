@@ -5,6 +5,7 @@ mod callout;
 mod config;
 mod descriptors;
 mod headers;
+mod key;
 mod ledger;
 mod local;
 pub mod migrate;
@@ -14,6 +15,7 @@ mod replay;
 mod rules;
 mod stats;
 mod stream;
+mod table;
 mod verdict;
 mod view;
 
@@ -55,13 +57,13 @@ impl Filter for RateLimit {
         let mut config = Config::read(raw)?;
         config.service = config.service.through(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
-        let accounts = config.callout.max_accounts;
+        let accounts = config.callout.accounts;
         Ok(Self {
             stats: Stats::define(setup)?,
             ledger: Ledger::shared(&config.service.identity(), accounts),
             breaker: config.callout.breaker.map(Breaker::new),
-            fallback: Locals::new(accounts),
-            shield: Locals::new(accounts),
+            fallback: Locals::new(accounts.entries),
+            shield: Locals::new(accounts.entries),
             config,
         })
     }

@@ -10,7 +10,8 @@ use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitR
 use prost::Message;
 
 use crate::RateLimit;
-use crate::ledger::{Batch, Errand, Key, Server, Terms};
+use crate::key::Key;
+use crate::ledger::{Batch, Errand, Server, Terms};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -29,7 +30,7 @@ pub(crate) fn key(message: &RateLimitRequest, metadata: &MetadataMap) -> Key {
 }
 
 /// What came of asking.
-pub(crate) type Answer = Result<Arc<RateLimitResponse>, Failure>;
+pub(crate) type Answer = Result<RateLimitResponse, Failure>;
 
 impl Question {
     /// Asks for `batch`, of which the request that waits spends one.
@@ -68,17 +69,16 @@ impl Question {
     /// is.
     async fn report(&self, filter: &RateLimit) {
         let Some((key, _)) = self.account else { return };
-        if !filter.breaker_admits() {
-            return;
-        }
-        let hits = filter.ledger.bill(key);
+        let hits = filter.ledger.bill(key, Instant::now());
         if hits == 0 {
             return;
         }
-        match self.call(filter, hits).await {
-            Ok((answer, sent)) => self.enter(filter, &answer, (hits, hits), sent),
-            Err(_) => filter.ledger.owe_again(key, hits),
+        if filter.breaker_admits()
+            && let Ok((answer, sent)) = self.call(filter, hits).await
+        {
+            return self.enter(filter, &answer, (hits, hits), sent);
         }
+        filter.ledger.owe_again(key, hits, Instant::now());
     }
 
     /// Tells of hits that nobody waits for.
@@ -91,12 +91,12 @@ impl Question {
     fn enter(
         &self,
         filter: &RateLimit,
-        answer: &Arc<RateLimitResponse>,
+        answer: &RateLimitResponse,
         hits: (u64, u64),
         sent: Instant,
     ) {
         if let Some((key, terms)) = &self.account {
-            filter.ledger.answered(*key, answer, hits, sent, terms);
+            filter.ledger.answered(*key, answer, hits, (sent, Instant::now()), terms);
         }
     }
 
@@ -104,7 +104,7 @@ impl Question {
         &self,
         filter: &RateLimit,
         hits: u64,
-    ) -> Result<(Arc<RateLimitResponse>, Instant), Failure> {
+    ) -> Result<(RateLimitResponse, Instant), Failure> {
         let config = &filter.config;
         let batch;
         let message = if hits == 1 {
@@ -125,6 +125,6 @@ impl Question {
                 _ => breaker.answered(),
             }
         }
-        Ok((Arc::new(answer.map_err(Failure::Call)?), sent))
+        Ok((answer.map_err(Failure::Call)?, sent))
     }
 }

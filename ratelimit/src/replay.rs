@@ -6,13 +6,16 @@ use std::time::Instant;
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
+use prost::Message;
+
 use crate::ledger::Known;
 
 /// What the service said before, as of `now`.
 pub(crate) fn replayed(known: &Known, now: Instant) -> RateLimitResponse {
     let past = now.saturating_duration_since(known.said).as_secs();
     let unspent = u32::try_from(known.unspent).unwrap_or(u32::MAX);
-    let mut answer = RateLimitResponse::clone(&known.answer);
+    // It was serialized in this process; what could not be read would be refused.
+    let mut answer = RateLimitResponse::decode(&*known.answer).unwrap_or_else(|_| own(false));
     for status in &mut answer.statuses {
         status.limit_remaining = status.limit_remaining.saturating_add(unspent);
         if let Some(left) = &mut status.duration_until_reset {
@@ -38,7 +41,6 @@ pub(crate) fn own(admitted: bool) -> RateLimitResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -51,7 +53,7 @@ mod tests {
         )
         .unwrap();
         let said = Instant::now();
-        let known = Known { answer: Arc::new(answer), said, unspent: 3 };
+        let known = Known { answer: answer.encode_to_vec().into(), said, unspent: 3 };
         let now = replayed(&known, said + Duration::from_millis(4500));
         assert_eq!(now.statuses[0].limit_remaining, 8);
         assert_eq!(now.statuses[0].duration_until_reset.as_ref().unwrap().seconds, 5);

@@ -35,6 +35,8 @@ pub(crate) struct Stats {
     pub(crate) fallback_over_limit: Counter,
     /// Requests that were refused before any call.
     pub(crate) shield_over_limit: Counter,
+    /// Requests of sets of descriptors for which there was no room.
+    pub(crate) table_full: Counter,
     /// Requests that shadow mode let pass.
     pub(crate) shadow_over_limit: Counter,
     /// Limits that had nothing to say about a request: one of their actions found nothing.
@@ -60,6 +62,7 @@ impl Stats {
             fallback_ok: setup.counter("fallback_ok")?,
             fallback_over_limit: setup.counter("fallback_over_limit")?,
             shield_over_limit: setup.counter("shield_over_limit")?,
+            table_full: setup.counter("table_full")?,
             shadow_over_limit: setup.counter("shadow_over_limit")?,
             descriptor_skipped: setup.counter("descriptor_skipped")?,
             calls: CallStats::define(setup)?,

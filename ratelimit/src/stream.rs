@@ -14,7 +14,8 @@ use crate::RateLimit;
 use crate::config::{Config, Route};
 use crate::descriptors::{Descriptor, Limit, Made, descriptors};
 use crate::headers::Lines;
-use crate::ledger::{Batch, Errand, Key, Mode, Next, Quota, Terms, Turn};
+use crate::key::Key;
+use crate::ledger::{Batch, Errand, Mode, Next, Quota, Terms, Turn, Unknown};
 use crate::local::Size;
 use crate::outcome::{self, Source};
 use crate::question::{self, Answer, Question};
@@ -134,28 +135,35 @@ impl Stream {
         let metadata = self.metadata(cx);
         let key = (one_hit(&message) && filter.config.callout.remembers(terms.mode))
             .then(|| question::key(&message, &metadata));
-        let next = key.and_then(|key| filter.ledger.turn(key, Instant::now(), &terms));
-        let account = key.filter(|_| next.is_some()).map(|key| (key, terms));
+        let now = Instant::now();
+        let next = key.map(|key| (key, filter.ledger.turn(key, now, &terms)));
+        let account = next.as_ref().and_then(|(key, next)| next.is_ok().then_some((*key, terms)));
+        if let Some((_, Err(Unknown::Full))) = next {
+            cx.count(stats.table_full);
+        }
         let question = Arc::new(Question { message, metadata, account });
-        let Next { turn, errand, quota } =
-            next.unwrap_or(Next { turn: Turn::Ask(Batch::ONE), errand: None, quota: None });
+        let Next { turn, errand, quota } = next.and_then(|(_, next)| next.ok()).unwrap_or(Next {
+            turn: Turn::Ask(Batch::ONE),
+            errand: None,
+            quota: None,
+        });
         let asked = Asked { question, handling, shown, key, quota };
-        if let Some(errand) = errand.filter(|errand| self.may_run(errand, &asked)) {
+        if let Some(errand) = errand.filter(|errand| self.may_run(cx, errand, &asked)) {
             cx.count(stats.rpc);
             cx.spawn_detached(Arc::clone(&asked.question).run(Arc::clone(&filter), errand));
         }
         match turn {
             Turn::Refused(known) => {
                 cx.count(stats.cache_over_limit);
-                let answer = replayed(&known, Instant::now());
+                let answer = replayed(&known, now);
                 step(self.carry_out(cx, &asked, Ok(answer), Source::Cache, Duration::ZERO))
             }
             Turn::Admitted(known) => {
                 cx.count(stats.lease_hit);
-                let answer = replayed(&known, Instant::now());
+                let answer = replayed(&known, now);
                 step(self.carry_out(cx, &asked, Ok(answer), Source::Lease, Duration::ZERO))
             }
-            Turn::Ask(_) if !self.shield_admits(&asked) => {
+            Turn::Ask(_) if !self.shield_admits(cx, &asked) => {
                 cx.count(stats.shield_over_limit);
                 step(self.carry_out(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
             }
@@ -176,23 +184,39 @@ impl Stream {
     /// Whether a call beside the requests may be made, by what holds for calls of requests. What is
     /// owed was admitted already, so that no shield is to keep it back; the breaker is asked when it
     /// is reported.
-    fn may_run(&self, errand: &Errand, asked: &Asked) -> bool {
+    fn may_run(&self, cx: &mut Context<'_>, errand: &Errand, asked: &Asked) -> bool {
         match errand {
-            Errand::Prefetch(_) => self.shield_admits(asked) && self.filter.breaker_admits(),
+            Errand::Prefetch(_) => self.shield_admits(cx, asked) && self.filter.breaker_admits(),
             Errand::Report(..) => true,
         }
     }
 
-    /// Whether a call may be made about a set of descriptors; without a known limit it may.
-    fn shield_admits(&self, asked: &Asked) -> bool {
+    /// Whether a call may be made about a set of descriptors. Without a known limit it may, and where
+    /// there is no room to count it: the service itself decides then.
+    fn shield_admits(&self, cx: &mut Context<'_>, asked: &Asked) -> bool {
         let size = self.config().callout.shield.and_then(|multiple| {
             let quota = asked.quota?;
             Size::part_of(quota.limit, quota.window, (multiple, 1))
         });
-        match (asked.key, size) {
-            (Some(key), Some(size)) => self.filter.shield.admits(key, size) != Some(false),
-            _ => true,
-        }
+        let (Some(key), Some(size)) = (asked.key, size) else { return true };
+        self.filter.shield.admits(key, size, Instant::now()).unwrap_or_else(|| {
+            cx.count(self.filter.stats.table_full);
+            true
+        })
+    }
+
+    /// Whether the limit of this proxy's own admits a request that the service does not decide about;
+    /// `None` when there is no such limit.
+    fn fallback_admits(&self, cx: &mut Context<'_>, asked: &Asked) -> Option<bool> {
+        let callout = &self.config().callout;
+        let size = callout.fallback?.size(asked.quota, callout.terms.expected_proxies)?;
+        let Question { message, metadata, .. } = &*asked.question;
+        let key = asked.key.unwrap_or_else(|| question::key(message, metadata));
+        let (fallback, now) = (&self.filter.fallback, Instant::now());
+        Some(fallback.admits(key, size, now).unwrap_or_else(|| {
+            cx.count(self.filter.stats.table_full);
+            fallback.shared_admits(key, size, now)
+        }))
     }
 
     /// The service gave no answer: a limit of this proxy's own decides, where there is one, and else
@@ -204,13 +228,7 @@ impl Stream {
         failure: Failure,
         took: Duration,
     ) -> Resume {
-        let callout = &self.config().callout;
-        let admitted = callout.fallback.and_then(|fallback| {
-            let size = fallback.size(asked.quota, callout.terms.expected_proxies)?;
-            let Question { message, metadata, .. } = &*asked.question;
-            let key = asked.key.unwrap_or_else(|| question::key(message, metadata));
-            self.filter.fallback.admits(key, size)
-        });
+        let admitted = self.fallback_admits(cx, asked);
         let Some(admitted) = admitted else {
             return self.carry_out(cx, asked, Err(failure), Source::Service, took);
         };
@@ -225,10 +243,7 @@ impl Stream {
         };
         let took = call.end(cx, answer.as_ref().err());
         match answer {
-            Ok(answer) => {
-                let answer = Arc::unwrap_or_clone(answer);
-                self.carry_out(cx, &asked, Ok(answer), Source::Service, took)
-            }
+            Ok(answer) => self.carry_out(cx, &asked, Ok(answer), Source::Service, took),
             Err(failure) => {
                 tracing::debug!(cause = failure.cause(), "ratelimit: no answer");
                 self.without_service(cx, &asked, failure, took)

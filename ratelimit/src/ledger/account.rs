@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use prost::Message;
 
 use super::claim::{Claim, Claims};
 use super::quota::Quota;
-use super::{Mode, Server, Terms};
+use super::{IDLE, Mode, Server, Terms};
+use crate::table::Kept;
 
 /// A window shorter than this can't be told from the next one.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(4);
 /// The earliest ends that two answers tell of lie closer than this in one window.
 const SAME_WINDOW: Duration = Duration::from_millis(1500);
+/// Bytes that an answer takes beside its own: two counts, and what the allocator rounds up.
+const ANSWER_OVERHEAD: usize = 32;
 /// Over how long the rate of requests is measured.
 const RATE_OVER: f64 = 1.0;
 
@@ -53,7 +57,8 @@ impl Batch {
 /// What the service said before, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Known {
-    pub(crate) answer: Arc<RateLimitResponse>,
+    /// The serialized answer.
+    pub(crate) answer: Arc<[u8]>,
     pub(crate) said: Instant,
     /// Hits that are paid for and not spent.
     pub(crate) unspent: u64,
@@ -82,14 +87,15 @@ pub(crate) struct Account {
     owed: u64,
     /// Whether somebody asks for many hits, or reports.
     claims: Claims,
-    /// The last answer that allowed, and what it told.
-    allowed: Option<(Arc<RateLimitResponse>, Instant, Quota)>,
-    refused: Option<(Arc<RateLimitResponse>, Instant, Instant)>,
+    /// The last answer that allowed, serialized, when it was asked for, and what it told.
+    allowed: Option<(Arc<[u8]>, Instant, Quota)>,
+    /// The last refusal, serialized, when it was asked for, and until when it holds.
+    refused: Option<(Arc<[u8]>, Instant, Instant)>,
     /// How many batches were asked for.
     asked: u64,
     /// Requests a second.
     rate: f64,
-    pub(crate) used: Instant,
+    used: Instant,
 }
 
 impl Account {
@@ -197,7 +203,7 @@ impl Account {
     /// The service answered a call for `hits`, sent at `sent`. `spent` of them are spent already.
     pub(crate) fn answered(
         &mut self,
-        answer: &Arc<RateLimitResponse>,
+        answer: &RateLimitResponse,
         hits: u64,
         spent: u64,
         sent: Instant,
@@ -223,7 +229,7 @@ impl Account {
         }
         // A window too short to tell from the next one is no place for a lease.
         let long = quota.until.saturating_duration_since(sent).max(quota.window) >= SHORTEST_WINDOW;
-        self.allowed = long.then(|| (Arc::clone(answer), sent, quota));
+        self.allowed = long.then(|| (serialized(answer), sent, quota));
     }
 
     /// Whether an answer whose window ends at `end` at the earliest is of the current window, or of one
@@ -258,7 +264,7 @@ impl Account {
 
     fn refused_by(
         &mut self,
-        answer: &Arc<RateLimitResponse>,
+        answer: &RateLimitResponse,
         hits: u64,
         sent: Instant,
         now: Instant,
@@ -275,8 +281,30 @@ impl Account {
         }
         let longest = now.checked_add(terms.max_refusal).unwrap_or(now);
         self.refused = Quota::refused_until(answer, sent, terms.server)
-            .map(|until| (Arc::clone(answer), sent, until.min(longest)));
+            .map(|until| (serialized(answer), sent, until.min(longest)));
     }
+}
+
+impl Kept for Account {
+    fn expires(&self) -> Instant {
+        self.used + IDLE
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let allowed = self.allowed.as_ref().map(|(answer, ..)| answer);
+        let refused = self.refused.as_ref().map(|(answer, ..)| answer);
+        let kept = allowed.into_iter().chain(refused);
+        kept.map(|answer| answer.len() + ANSWER_OVERHEAD).sum()
+    }
+
+    fn shed(&mut self) {
+        (self.allowed, self.refused) = (None, None);
+    }
+}
+
+/// Answers are kept as they came over the wire: their size is known, and it is small.
+fn serialized(answer: &RateLimitResponse) -> Arc<[u8]> {
+    answer.encode_to_vec().into()
 }
 
 /// Whether an allowing answer holds nothing that is meant for one request alone.

@@ -8,10 +8,9 @@ mod model;
 mod quota;
 mod shared;
 
-use std::collections::HashMap;
 #[cfg(not(feature = "loom"))]
 use std::sync::Mutex;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
@@ -22,8 +21,11 @@ use account::Account;
 pub(crate) use account::{Batch, Errand, Known, Turn};
 pub(crate) use quota::Quota;
 
-/// The ledger's parts, each with its own lock.
-const SHARDS: usize = 16;
+use crate::key::Key;
+use crate::table::{Part, Room};
+
+/// Parts of the table, with a lock each.
+const PARTS: usize = 16;
 /// An account that nobody used for so long may go.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -67,34 +69,6 @@ pub(crate) struct Terms {
     pub(crate) max_refusal: Duration,
 }
 
-/// The name of a set of descriptors, and of what else the service is told with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key([u8; 32]);
-
-impl Key {
-    /// The key of a serialized request, sent with these entries of metadata: services may limit by
-    /// either.
-    pub(crate) fn of(message: &[u8], metadata: &[(&[u8], &[u8])]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            // Where a part ends is hashed, too, so that no two calls look alike.
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        part(message);
-        for (name, value) in metadata {
-            part(name);
-            part(value);
-        }
-        Self(*hasher.finalize().as_bytes())
-    }
-
-    fn shard(self) -> usize {
-        let [first, ..] = self.0;
-        usize::from(first) % SHARDS
-    }
-}
-
 /// What the next request of an account is to do.
 #[derive(Debug)]
 pub(crate) struct Next {
@@ -104,68 +78,73 @@ pub(crate) struct Next {
     pub(crate) quota: Option<Quota>,
 }
 
-type Shard = Mutex<HashMap<Key, Account>>;
+/// Why nothing is known of a set of descriptors: it is asked about as if there were no ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// It can't be looked up at once.
+    Busy,
+    /// There is no room for another account.
+    Full,
+}
 
 /// All accounts.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    shards: [Shard; SHARDS],
-    accounts_per_shard: usize,
+    parts: [Mutex<Part<Account>>; PARTS],
 }
 
 impl Ledger {
-    /// A ledger of `accounts` at most.
-    pub(crate) fn new(accounts: usize) -> Self {
-        let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, accounts_per_shard: accounts.div_ceil(SHARDS) }
+    /// A ledger of so much room.
+    pub(crate) fn new(room: Room) -> Self {
+        let room = Room { entries: room.entries.div_ceil(PARTS), bytes: room.bytes / PARTS };
+        Self { parts: std::array::from_fn(|_| Mutex::new(Part::new(room))) }
     }
 
-    /// What the next request is to do; `None` when that can't be said at once, or there is no room
-    /// for another account: it asks as if there were no ledger.
-    pub(crate) fn turn(&self, key: Key, now: Instant, terms: &Terms) -> Option<Next> {
-        let mut accounts = match self.shards.get(key.shard())?.try_lock() {
-            Ok(accounts) => accounts,
+    /// What the next request is to do.
+    pub(crate) fn turn(&self, key: Key, now: Instant, terms: &Terms) -> Result<Next, Unknown> {
+        let part = self.parts.get(key.part_of(PARTS)).ok_or(Unknown::Busy)?;
+        let mut part = match part.try_lock() {
+            Ok(part) => part,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return None,
+            Err(std::sync::TryLockError::WouldBlock) => return Err(Unknown::Busy),
         };
-        if !accounts.contains_key(&key) && accounts.len() >= self.accounts_per_shard {
-            accounts.retain(|_, account| now.saturating_duration_since(account.used) < IDLE);
-            if accounts.len() >= self.accounts_per_shard {
-                return None;
-            }
-        }
-        let account = accounts.entry(key).or_insert_with(|| Account::new(now));
-        let (turn, errand) = account.turn(now, terms);
-        Some(Next { turn, errand, quota: account.quota() })
+        part.with_or(
+            key,
+            now,
+            || Account::new(now),
+            |account| {
+                let (turn, errand) = account.turn(now, terms);
+                Next { turn, errand, quota: account.quota() }
+            },
+        )
+        .ok_or(Unknown::Full)
     }
 
     /// The service answered a call for `hits`, of which `spent` are spent already.
     pub(crate) fn answered(
         &self,
         key: Key,
-        answer: &Arc<RateLimitResponse>,
+        answer: &RateLimitResponse,
         (hits, spent): (u64, u64),
-        sent: Instant,
+        (sent, now): (Instant, Instant),
         terms: &Terms,
     ) {
-        let now = Instant::now();
-        self.with(key, |account| account.answered(answer, hits, spent, sent, now, terms));
+        self.with(key, now, |account| account.answered(answer, hits, spent, sent, now, terms));
     }
 
     /// What is owed, to be reported now.
-    pub(crate) fn bill(&self, key: Key) -> u64 {
-        self.with(key, Account::bill).unwrap_or_default()
+    pub(crate) fn bill(&self, key: Key, now: Instant) -> u64 {
+        self.with(key, now, Account::bill).unwrap_or_default()
     }
 
     /// A report of so many hits failed.
-    pub(crate) fn owe_again(&self, key: Key, hits: u64) {
-        self.with(key, |account| account.owe_again(hits));
+    pub(crate) fn owe_again(&self, key: Key, hits: u64, now: Instant) {
+        self.with(key, now, |account| account.owe_again(hits));
     }
 
     /// Off the worker, where waiting for a lock is no harm.
-    fn with<T>(&self, key: Key, work: impl FnOnce(&mut Account) -> T) -> Option<T> {
-        let mut accounts =
-            self.shards.get(key.shard())?.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.get_mut(&key).map(work)
+    fn with<T>(&self, key: Key, now: Instant, work: impl FnOnce(&mut Account) -> T) -> Option<T> {
+        let part = self.parts.get(key.part_of(PARTS))?;
+        part.lock().unwrap_or_else(PoisonError::into_inner).with(key, now, work)
     }
 }

@@ -1,13 +1,15 @@
 //! Every interleaving of workers and answers: `cargo test-loom`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-use super::{Batch, Errand, Key, Ledger, Mode, Server, Terms, Turn};
+use super::{Batch, Errand, Ledger, Mode, Server, Terms, Turn};
+use crate::key::Key;
+use crate::table::Room;
 
 const TERMS: Terms = Terms {
     mode: Mode::Lease,
@@ -25,14 +27,14 @@ struct Books {
 }
 
 impl Books {
-    fn answer(&self, hits: u64) -> Arc<RateLimitResponse> {
-        static ANSWER: OnceLock<Arc<RateLimitResponse>> = OnceLock::new();
+    fn answer(&self, hits: u64) -> &'static RateLimitResponse {
+        static ANSWER: OnceLock<RateLimitResponse> = OnceLock::new();
         self.granted.fetch_add(hits, Ordering::SeqCst);
-        Arc::clone(ANSWER.get_or_init(|| {
+        ANSWER.get_or_init(|| {
             let answer = r#"{"overallCode": "OK", "statuses": [{"code": "OK", "limitRemaining": 9000,
                 "currentLimit": {"requestsPerUnit": 10000, "unit": "MINUTE"}, "durationUntilReset": "50s"}]}"#;
-            Arc::new(serde_json::from_str(answer).unwrap())
-        }))
+            serde_json::from_str(answer).unwrap()
+        })
     }
 }
 
@@ -48,12 +50,12 @@ fn request(ledger: &Ledger, books: &Books, key: Key, call: Call) {
     let sent = Instant::now();
     let next = ledger.turn(key, sent, &TERMS);
     let (turn, errand) =
-        next.map_or((Turn::Ask(Batch::ONE), None), |next| (next.turn, next.errand));
+        next.map_or_else(|_| (Turn::Ask(Batch::ONE), None), |next| (next.turn, next.errand));
     match turn {
         Turn::Ask(_) if call == Call::Lost => return,
         Turn::Ask(batch) => {
             let answer = books.answer(batch.hits);
-            ledger.answered(key, &answer, (batch.hits, 1), sent, &TERMS);
+            ledger.answered(key, answer, (batch.hits, 1), (sent, sent), &TERMS);
         }
         Turn::Admitted(_) => {}
         Turn::Refused(_) => panic!("nothing was refused"),
@@ -63,7 +65,7 @@ fn request(ledger: &Ledger, books: &Books, key: Key, call: Call) {
         && call == Call::Made
     {
         let answer = books.answer(batch.hits);
-        ledger.answered(key, &answer, (batch.hits, 0), sent, &TERMS);
+        ledger.answered(key, answer, (batch.hits, 0), (sent, sent), &TERMS);
     }
 }
 
@@ -73,7 +75,7 @@ fn no_more_is_spent_than_was_granted() {
     // More than any fault here needs, and a second's work.
     model.preemption_bound = Some(3);
     model.check(|| {
-        let ledger = loom::sync::Arc::new(Ledger::new(100));
+        let ledger = loom::sync::Arc::new(Ledger::new(Room { entries: 100, bytes: 1 << 20 }));
         let books = loom::sync::Arc::new(Books::default());
         let key = Key::of(b"a set of descriptors", &[]);
         // The first tells the limit, the second begins a lease.
@@ -95,7 +97,7 @@ fn no_more_is_spent_than_was_granted() {
         // What is left is there to be spent, and no more than that. Whoever finds nothing left may
         // ask for many again: no claim is left behind.
         let mut left = 0;
-        while let Some(next) = ledger.turn(key, Instant::now(), &TERMS) {
+        while let Ok(next) = ledger.turn(key, Instant::now(), &TERMS) {
             match next.turn {
                 Turn::Admitted(_) => left += 1,
                 Turn::Ask(batch) => {

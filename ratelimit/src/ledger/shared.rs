@@ -4,23 +4,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use super::Ledger;
+use super::{Ledger, Room};
 
-type Ledgers = HashMap<(String, usize), Weak<Ledger>>;
+type Ledgers = HashMap<(String, Room), Weak<Ledger>>;
 
 static LEDGERS: LazyLock<Mutex<Ledgers>> = LazyLock::new(Mutex::default);
 
 impl Ledger {
-    /// The ledger of the service called `service`, of `accounts` at most. It lives as long as one of
-    /// those that share it.
-    pub(crate) fn shared(service: &str, accounts: usize) -> Arc<Self> {
+    /// The ledger of the service called `service`, of so much room. It lives as long as one of those
+    /// that share it.
+    pub(crate) fn shared(service: &str, room: Room) -> Arc<Self> {
         let mut ledgers = LEDGERS.lock().unwrap_or_else(PoisonError::into_inner);
         ledgers.retain(|_, ledger| ledger.strong_count() > 0);
-        let key = (service.to_owned(), accounts);
+        let key = (service.to_owned(), room);
         if let Some(ledger) = ledgers.get(&key).and_then(Weak::upgrade) {
             return ledger;
         }
-        let ledger = Arc::new(Self::new(accounts));
+        let ledger = Arc::new(Self::new(room));
         ledgers.insert(key, Arc::downgrade(&ledger));
         ledger
     }
@@ -32,10 +32,12 @@ mod tests {
 
     #[test]
     fn configurations_of_one_service_share_its_ledger_while_one_of_them_lives() {
-        let first = Ledger::shared("a", 10);
-        assert!(Arc::ptr_eq(&first, &Ledger::shared("a", 10)));
-        assert!(!Arc::ptr_eq(&first, &Ledger::shared("b", 10)));
-        assert!(!Arc::ptr_eq(&first, &Ledger::shared("a", 20)));
+        let ten = Room { entries: 10, bytes: 1000 };
+        let twenty = Room { entries: 20, ..ten };
+        let first = Ledger::shared("a", ten);
+        assert!(Arc::ptr_eq(&first, &Ledger::shared("a", ten)));
+        assert!(!Arc::ptr_eq(&first, &Ledger::shared("b", ten)));
+        assert!(!Arc::ptr_eq(&first, &Ledger::shared("a", twenty)));
         let gone = Arc::downgrade(&first);
         drop(first);
         assert!(gone.upgrade().is_none());

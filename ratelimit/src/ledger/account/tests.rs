@@ -39,7 +39,7 @@ impl Service {
         now.duration_since(self.start).as_secs() / WINDOW.as_secs()
     }
 
-    fn ask(&mut self, now: Instant, hits: u64) -> Arc<RateLimitResponse> {
+    fn ask(&mut self, now: Instant, hits: u64) -> RateLimitResponse {
         let window = self.window_of(now);
         if window != self.window {
             (self.window, self.counted) = (window, 0);
@@ -61,7 +61,7 @@ impl Service {
         let floored = u64::from(self.floors && now.duration_since(self.start).subsec_nanos() > 0);
         let seconds = i64::try_from(WINDOW.as_secs() - past - floored).unwrap();
         answer.statuses[0].duration_until_reset = Some(ProtoDuration { seconds, nanos: 0 });
-        Arc::new(answer)
+        answer
     }
 }
 
@@ -337,9 +337,8 @@ fn an_answer_that_is_for_one_request_alone_is_no_lease() {
     let now = Instant::now();
     let mut account = Account::new(now);
     let terms = terms(Mode::Lease, Server::Generic);
-    let mut answer =
-        RateLimitResponse::clone(&Service::new(now, 1000, Server::Generic).ask(now, 1));
+    let mut answer = Service::new(now, 1000, Server::Generic).ask(now, 1);
     answer.dynamic_metadata = Some(callout_protos::pbjson_types::Struct::default());
-    account.answered(&Arc::new(answer), 1, 1, now, now, &terms);
+    account.answered(&answer, 1, 1, now, now, &terms);
     assert!(matches!(account.turn(now, &terms).0, Turn::Ask(Batch { hits: 1, .. })));
 }
