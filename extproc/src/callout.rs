@@ -13,6 +13,7 @@ use callout_protos::pbjson_types;
 use serde::Deserialize;
 
 use crate::machine::{BodyLimit, Cause, Chunking, OnError};
+use crate::skip::Skip;
 
 /// `callout`, as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -74,22 +75,6 @@ pub(crate) struct Callout {
     /// `append_action` of the processor's header changes counts.
     pub(crate) append_action: bool,
     pub(crate) chunking: Option<Chunking>,
-}
-
-/// Which requests the processor is not asked about.
-#[derive(Debug, Default)]
-pub(crate) struct Skip {
-    methods: Vec<String>,
-    paths: Vec<StringMatcher>,
-}
-
-impl Skip {
-    /// Whether a request is covered. The query does not belong to the path.
-    pub(crate) fn covers(&self, method: &[u8], path: &[u8]) -> bool {
-        let path = path.split(|byte| *byte == b'?').next().unwrap_or(path);
-        self.methods.iter().any(|skipped| skipped.as_bytes() == method)
-            || self.paths.iter().any(|matcher| matcher.matches(path))
-    }
 }
 
 impl Callout {
@@ -167,14 +152,6 @@ mod tests {
 
     fn configured(json: &str) -> Result<Callout, ConfigError> {
         Callout::configure(serde_json::from_str(json).unwrap())
-    }
-
-    #[test]
-    fn methods_and_paths_are_skipped_whatever_the_query_says() {
-        let callout = r#"{"skip": {"methods": ["OPTIONS"], "paths": [{"prefix": "/assets/"}]}}"#;
-        let skip = configured(callout).unwrap().skip;
-        assert!(skip.covers(b"OPTIONS", b"/") && skip.covers(b"GET", b"/assets/x?y"));
-        assert!(!skip.covers(b"GET", b"/?p=/assets/") && !skip.covers(b"options", b"/"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use prost::Message;
 use crate::attributes::Attributes;
 use crate::body::Bodies;
 use crate::immediate;
+use crate::length;
 use crate::machine::{Action, LengthRule, Target, What};
 use crate::message::{self, Exchange};
 use crate::mutate::{self, Kind as MessageKind, Length, Op};
@@ -126,14 +127,14 @@ impl Stream {
             // Carried out by the caller, because of what follows from it.
             Action::TakeParked(_) => {}
             Action::CheckLength(direction) => {
-                let length = cx.headers(headers_of(direction)).get_str("content-length");
                 let body = outcome.bodies.len(cx, direction);
-                if length.is_some_and(|length| length.parse() != Ok(body)) {
+                if !length::fits(cx.headers(headers_of(direction)), body) {
                     return Err(Rejected::Answer(
                         "mismatch_between_content_length_and_the_length_of_the_mutated_body",
                     ));
                 }
             }
+            Action::RestoreLength(direction) => self.lengths.restore(cx, direction),
             Action::ClearRouteCache => cx.clear_route_cache(),
             Action::Metadata { values, typed } => self.keep_metadata(cx, values, &typed),
             Action::Count(stat) => cx.count(stats.of(stat)),
@@ -310,7 +311,7 @@ impl Stream {
     }
 
     fn edit(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
         target: Target,
@@ -323,6 +324,9 @@ impl Stream {
             (Target::Headers { .. }, Direction::Response) => (Map::Response, MessageKind::Response),
             (Target::Trailers, _) => (trailers_of(direction), MessageKind::Trailers),
         };
+        if matches!(target, Target::Headers { .. }) {
+            self.lengths.remember(direction, cx.headers(map));
+        }
         let held = cx.headers(map).get("content-length").map(<[u8]>::to_vec);
         let length = match target {
             Target::Headers { replaces: true } | Target::Trailers => Length::Dropped,

@@ -9,11 +9,13 @@ mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod immediate;
+mod length;
 mod machine;
 mod message;
 mod mutate;
 mod outcome;
 mod session;
+mod skip;
 mod stats;
 mod stream;
 mod tape;

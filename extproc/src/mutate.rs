@@ -101,8 +101,8 @@ pub(crate) fn plan(
             Rule::Allowed if !whole(&name, &value) => plan.rejected += 1,
             Rule::Allowed => {
                 let op = match append {
-                    // A pseudo header has one line.
-                    _ if name.starts_with(':') => Op::Set,
+                    // A pseudo header has one line, and so has the length.
+                    _ if name.starts_with(':') || name == "content-length" => Op::Set,
                     Some(append) if append.value => Op::Add,
                     None if by_action => match HeaderAppendAction::try_from(append_action) {
                         Ok(HeaderAppendAction::AppendIfExistsOrAdd) => Op::Add,

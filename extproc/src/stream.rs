@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use callout_common::config::since_epoch;
 use callout_common::grpc::Failure;
-use callout_common::headers::Headers;
 use callout_common::host::Body;
 use callout_common::{Cx, Direction, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
@@ -14,9 +13,11 @@ use crate::ExtProc;
 use crate::body::Bodies;
 use crate::carry_out::{Outcome, headers_of, slot};
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
+use crate::length::Lengths;
 use crate::machine::{Action, Data, Machine, Over, Stance};
 use crate::outcome::Outcome as Record;
 use crate::session::Session;
+use crate::skip::has_type;
 
 /// What comes from off the worker.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ pub struct Stream {
     /// Bytes that filters behind this one keep, of the request and of the response: Envoy has one
     /// buffer for all of them, and ours come after theirs.
     pub(crate) behind: [usize; 2],
+    pub(crate) lengths: Lengths,
     /// When the request began, since 1970.
     pub(crate) began: Duration,
     pub(crate) outcome: Record,
@@ -77,6 +79,7 @@ impl Stream {
             attributes_sent: [false; 2],
             shown: [0; 2],
             behind: [0; 2],
+            lengths: Lengths::default(),
             began: since_epoch(SystemTime::now()),
             outcome: Record::default(),
             looked_at: false,
@@ -148,7 +151,8 @@ impl Stream {
             let rejected = self.machine.reject_body(direction);
             return self.hook(cx, direction, (rejected, Stance::Pass));
         }
-        let unseen = !end && (too_long.is_some() || self.is_unseen(headers));
+        let unseen =
+            !end && (too_long.is_some() || has_type(headers, &self.config().callout.skipped_types));
         if unseen && self.machine.skip_body(direction) {
             cx.count(self.filter.stats.body_skipped);
         }
@@ -161,16 +165,6 @@ impl Stream {
         let request = cx.request();
         let of = |name| request.get(name).unwrap_or_default();
         self.config().callout.skip.covers(of(":method"), of(":path"))
-    }
-
-    /// Whether it is not shown bodies of this content type.
-    fn is_unseen(&self, headers: Headers<'_>) -> bool {
-        let types = &self.config().callout.skipped_types;
-        let Some(value) = headers.get_str("content-type").filter(|_| !types.is_empty()) else {
-            return false;
-        };
-        let essence = value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase();
-        types.iter().any(|matcher| matcher.matches(essence.as_bytes()))
     }
 
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {

@@ -8,7 +8,7 @@ use proto::body_mutation::Mutation;
 use proto::common_response::ResponseStatus;
 use proto::processing_response::Response;
 
-use super::{Action, BodyMode, Machine, Phase, RouteCache, Stat, Target, What};
+use super::{Action, BodyMode, LengthRule, Machine, Phase, RouteCache, Stat, Target, What};
 use callout_common::config::duration;
 
 const SPURIOUS: &str = "spurious_message";
@@ -177,6 +177,7 @@ impl Machine {
         if self.drops_length(direction) {
             actions.push(Action::DropContentLength(direction));
         }
+        self.side_mut(direction).unchecked_length = self.length_rule(direction) == LengthRule::Free;
         // Trailers that came without any body leave nothing to show of it.
         let bodiless = end || (arrived.trailers && !arrived.some);
         let whole = arrived.all || arrived.trailers;
@@ -210,6 +211,7 @@ impl Machine {
                 return self.enter(direction, Phase::Gather { held: true });
             }
         }
+        self.restore_length(direction, actions);
         if arrived.trailers && self.modes.trailers(direction) {
             actions.push(self.send_trailers(direction));
             return;
@@ -280,8 +282,12 @@ impl Machine {
         if let Some(bytes) = common.body_mutation.and_then(replacement) {
             actions.push(Action::ReplaceBody(direction, bytes));
         }
-        if headers_held && self.modes.body(direction) == BodyMode::Buffered {
-            actions.push(Action::CheckLength(direction));
+        if headers_held && self.length_rule(direction) == LengthRule::Free {
+            // Of a part of a body nobody knows the rest; the configuration lets it go.
+            self.side_mut(direction).unchecked_length = false;
+            if !partial {
+                actions.push(Action::CheckLength(direction));
+            }
         }
         if trailers && self.modes.trailers(direction) {
             actions.push(self.send_trailers(direction));
@@ -308,6 +314,8 @@ impl Machine {
         let mutation = answer.header_mutation.unwrap_or_default();
         actions.push(Action::Edit { direction, target: Target::Trailers, mutation });
         self.stream_rest(direction, actions);
+        // Where pieces go on by themselves, the configuration lets the length go.
+        self.side_mut(direction).unchecked_length = false;
         self.enter(direction, Phase::Done);
         actions.push(Action::Release(direction));
     }

@@ -79,7 +79,7 @@ fn settings(dice: &mut Dice<'_>) -> Settings {
         allowed_override_modes: Vec::new(),
         disable_immediate_response: false,
         route_cache: RouteCache::Default,
-        allow_content_length_header: false,
+        allow_content_length_header: dice.roll(8) == 1,
         observability: dice.roll(8) == 1,
         send_body_without_waiting: dice.coin(),
         body_limit: dice.coin().then_some(BodyLimit { bytes: 5, over }),
@@ -268,6 +268,8 @@ impl Run {
             return;
         }
         let ended = self.way(direction).ended;
+        let goes = matches!(stance, Stance::Release | Stance::Flush(_));
+        assert!(!(goes && self.machine.side(direction).unchecked_length));
         let way = self.way(direction);
         match stance {
             Stance::Pass => assert!(!way.held, "{direction:?} passes while it is held"),
@@ -305,6 +307,8 @@ impl Run {
                 }
                 Action::Release(direction) => {
                     assert_ne!(hook, Some(direction), "a hook can't let its own direction go");
+                    let unchecked = self.machine.side(direction).unchecked_length;
+                    assert!(!unchecked, "a length goes on that nobody has compared");
                     let way = self.way(direction);
                     assert!(way.held, "a release of what is not held");
                     (way.held, way.kept) = (false, 0);
@@ -328,6 +332,7 @@ impl Run {
                 | Action::DropContentLength(_)
                 | Action::ReplaceBody(..)
                 | Action::CheckLength(_)
+                | Action::RestoreLength(_)
                 | Action::ClearRouteCache
                 | Action::Metadata { .. }
                 | Action::Count(_)

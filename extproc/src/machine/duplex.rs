@@ -41,10 +41,12 @@ impl Machine {
         piece: impl FnOnce() -> Bytes,
         backlog: bool,
     ) -> (Vec<Action>, Stance) {
-        let pipe = &mut self.side_mut(direction).pipe;
+        let side = self.side_mut(direction);
+        let pipe = &mut side.pipe;
         // With what Envoy keeps for the processor, or at the end, the rest would go along.
         let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
         let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
+        side.unchecked_length &= !flush;
         (pipe.ended, pipe.held) = (end, true);
         pipe.parked |= backlog;
         let parked = pipe.parked;
@@ -126,8 +128,7 @@ impl Machine {
             // The headers must not take along what the processor has not seen.
             actions.push(Action::TakeParked(direction));
         } else if !pipe.over() && side.duplex.unanswered == 0 {
-            actions.push(Action::Release(direction));
-            pipe.held = false;
+            self.let_ready_go(direction, actions);
         }
     }
 
@@ -180,10 +181,7 @@ impl Machine {
         if side.phase != Phase::Duplex || side.pipe.parked || !side.pipe.held || !(last || some) {
             return;
         }
-        let ready = std::mem::take(&mut side.pipe.ready);
-        side.pipe.held = false;
-        actions.push(Action::AppendBody(direction, ready));
-        actions.push(Action::Release(direction));
+        self.let_ready_go(direction, actions);
         if last {
             self.enter(direction, Phase::Done);
         }

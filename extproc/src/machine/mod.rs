@@ -110,6 +110,8 @@ struct Side {
     extended: bool,
     /// The headers went to the processor, so edits in a body answer still reach them.
     headers_sent: bool,
+    /// An answer may have set a `content-length` that nobody has compared with the body.
+    unchecked_length: bool,
     pipe: Pipe,
     duplex: Duplex,
 }
@@ -159,6 +161,7 @@ impl Machine {
             number: 0,
             extended: false,
             headers_sent: false,
+            unchecked_length: false,
             pipe: Pipe::default(),
             duplex: Duplex::default(),
         };
@@ -201,6 +204,13 @@ impl Machine {
             BodyMode::Partial | BodyMode::Streamed | BodyMode::Duplex => true,
         };
         unknown && !self.settings.allow_content_length_header
+    }
+
+    /// The headers go with the body that they came with, or without any.
+    pub(super) fn restore_length(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.side_mut(direction).unchecked_length) {
+            actions.push(Action::RestoreLength(direction));
+        }
     }
 
     const fn side(&self, direction: Direction) -> &Side {
@@ -316,7 +326,9 @@ impl Machine {
             Phase::Gather { .. } if too_long.is_some() => {
                 let next = if end { Phase::Done } else { self.after_body(direction) };
                 self.enter(direction, next);
-                (vec![Action::Count(Stat::BodySkipped)], Stance::Release)
+                let mut actions = vec![Action::Count(Stat::BodySkipped)];
+                self.restore_length(direction, &mut actions);
+                (actions, Stance::Release)
             }
             Phase::Gather { .. } if end => {
                 self.enter(direction, Phase::Body { trailers: false, partial: false });
@@ -429,6 +441,7 @@ impl Machine {
                 Phase::Headers { .. } if side.pipe.held => self.stream_finish(direction, actions),
                 _ => {
                     if side.held() {
+                        self.restore_length(direction, actions);
                         self.stream_rest(direction, actions);
                         actions.push(Action::Release(direction));
                     }

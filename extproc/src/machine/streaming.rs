@@ -60,7 +60,8 @@ impl Machine {
     ) -> (Vec<Action>, Stance) {
         let mut actions = Vec::new();
         let chunking = self.settings.chunking.filter(|chunking| total < chunking.min_bytes && !end);
-        let pipe = &mut self.side_mut(direction).pipe;
+        let side = self.side_mut(direction);
+        let pipe = &mut side.pipe;
         // What waits in front of it goes with it.
         let chunking = chunking.filter(|_| pipe.waiting.is_empty());
         pipe.ended = end;
@@ -69,6 +70,7 @@ impl Machine {
         }
         let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
         let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
+        side.unchecked_length &= !flush;
         pipe.held = true;
         pipe.parked |= pipe.in_flight() >= limit && !pipe.sent.is_empty();
         if let Some(chunking) = chunking.filter(|_| !pipe.parked) {
@@ -169,13 +171,18 @@ impl Machine {
             actions.push(self.send_trailers(direction));
             return;
         }
-        let pipe = &mut self.side_mut(direction).pipe;
-        actions.push(Action::AppendBody(direction, std::mem::take(&mut pipe.ready)));
-        actions.push(Action::Release(direction));
-        pipe.held = false;
-        if pipe.over() {
+        self.let_ready_go(direction, actions);
+        if self.side(direction).pipe.over() {
             self.enter(direction, Phase::Done);
         }
+    }
+
+    /// What is answered goes, with the headers if they are still held.
+    pub(super) fn let_ready_go(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        let side = self.side_mut(direction);
+        (side.pipe.held, side.unchecked_length) = (false, false);
+        actions.push(Action::AppendBody(direction, std::mem::take(&mut side.pipe.ready)));
+        actions.push(Action::Release(direction));
     }
 
     /// Small pieces, or output, have waited long enough for others.
@@ -207,10 +214,8 @@ impl Machine {
         let end = pipe.ended;
         if !pipe.over() && pipe.held && !pipe.ready.is_empty() {
             // This spends the hold; the bytes go with the next piece, which has to come.
-            actions.push(Action::AppendBody(direction, std::mem::take(&mut pipe.ready)));
-            actions.push(Action::Release(direction));
-            pipe.held = false;
             pipe.waiting = bytes;
+            self.let_ready_go(direction, &mut actions);
         } else {
             actions.push(self.send_piece(direction, bytes, end));
         }
@@ -235,6 +240,7 @@ impl Machine {
             (pipe.held, pipe.parked) = (true, true);
             actions.push(Action::TakeParked(direction));
         } else {
+            self.side_mut(direction).unchecked_length = false;
             actions.push(Action::Release(direction));
         }
     }
@@ -249,6 +255,7 @@ impl Machine {
 
     /// The processing ends before the body does: everything goes on as it came.
     pub(super) fn stream_finish(&mut self, direction: Direction, actions: &mut Vec<Action>) {
+        self.restore_length(direction, actions);
         let pipe = std::mem::take(&mut self.side_mut(direction).pipe);
         let mut bytes = pipe.ready;
         for (_, original) in pipe.sent {

@@ -148,7 +148,7 @@ pub(crate) struct Data<F> {
 /// What a processor may do to `content-length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LengthRule {
-    /// Set it: it is compared with the body, or the configuration allows it.
+    /// Set it: it is compared with the body or put back, or the configuration allows it.
     Free,
     /// Leave it.
     Fixed,
@@ -226,6 +226,8 @@ pub(crate) enum Action {
     Nudge(Direction),
     /// Make sure that `content-length` is what the held body has. May fail.
     CheckLength(Direction),
+    /// Put back the `content-length` that the message came with, where it is another by now.
+    RestoreLength(Direction),
     /// Make Envoy choose the route again.
     ClearRouteCache,
     /// Keep the metadata of an answer.

@@ -2,6 +2,7 @@
 
 mod beyond;
 mod duplex;
+mod length;
 mod random;
 mod streaming;
 

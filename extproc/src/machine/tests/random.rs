@@ -129,10 +129,13 @@ fn the_drawing_is_what_the_machine_does() {
         .filter_map(|line| line.strip_prefix("//! ")?.split_once(" -> "))
         .flat_map(|(from, to)| to.split(", ").map(|to| (from.trim().to_owned(), to.to_owned())))
         .collect();
-    // Enough for every transition to come many times, and always the same.
-    let mut random = StdRng::seed_from_u64(3);
+    // Enough for every common transition to come many times, and for the rare ones to come at all.
+    let mut random = StdRng::seed_from_u64(1);
     let mut done = BTreeSet::new();
-    for _ in 0..60_000 {
+    for run in 0..400_000 {
+        if run >= 40_000 && done == drawn {
+            break;
+        }
         let bytes: Vec<u8> = (0..60).map(|_| random.random()).collect();
         done.extend(drive(&bytes));
     }
