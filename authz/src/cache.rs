@@ -76,14 +76,20 @@ impl Entry {
         }
     }
 
-    /// Whether the caller is the one to ask the service again.
-    pub(crate) fn claim(&self) -> bool {
-        !self.refreshing.swap(true, Ordering::AcqRel)
+    /// The right to ask the service again; `None` while somebody else has it.
+    pub(crate) fn claim(self: &Arc<Self>) -> Option<Claim> {
+        (!self.refreshing.swap(true, Ordering::AcqRel)).then(|| Claim(Arc::clone(self)))
     }
+}
 
-    /// The service gave no answer: the next one may ask.
-    pub(crate) fn unclaim(&self) {
-        self.refreshing.store(false, Ordering::Release);
+/// The right to ask the service again about an entry. It ends when this is dropped, in whatever way
+/// the asking ended: the next request may ask then, unless another entry is in the place.
+#[derive(Debug)]
+pub(crate) struct Claim(Arc<Entry>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.refreshing.store(false, Ordering::Release);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use callout_common::ConfigError;
 use callout_common::attributes::Attribute;
 use callout_common::config::{duration, http_status, refuse_if};
+use callout_common::unreadable::OnUnreadable;
 use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
@@ -24,6 +25,7 @@ pub(crate) struct Fields {
     strict: bool,
     failure_mode_allow_on: Option<Vec<String>>,
     status_on_timeout: Option<HttpStatus>,
+    on_unreadable_metadata: OnUnreadable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,6 +69,7 @@ pub(crate) struct Callout {
     pub(crate) failures: FailurePolicy,
     /// The status of the refusal when the service is too slow; `status_on_error` unless set.
     pub(crate) status_on_timeout: Option<u16>,
+    pub(crate) on_unreadable_metadata: OnUnreadable,
 }
 
 /// `callout.cache`.
@@ -91,7 +94,14 @@ pub(crate) struct CacheSettings {
 impl Callout {
     /// Checks what was written. `failure_mode_allow` is that of the filter.
     pub(crate) fn configure(fields: Fields, failure_mode_allow: bool) -> Result<Self, ConfigError> {
-        let Fields { cache, coalesce, strict, failure_mode_allow_on, status_on_timeout } = fields;
+        let Fields {
+            cache,
+            coalesce,
+            strict,
+            failure_mode_allow_on,
+            status_on_timeout,
+            on_unreadable_metadata,
+        } = fields;
         let (cache, key) = match cache {
             Some(fields) => {
                 let (cache, key) = fields.configure().map_err(|error| error.under("cache"))?;
@@ -120,6 +130,7 @@ impl Callout {
                 .as_ref()
                 .map(|status| http_status(status, "status_on_timeout"))
                 .transpose()?,
+            on_unreadable_metadata,
         })
     }
 
@@ -239,6 +250,7 @@ mod tests {
     fn nothing_is_shared_and_nothing_strict_unless_asked_for() {
         let callout = configured("{}").unwrap();
         assert!(callout.cache.is_none() && !callout.shares() && !callout.strict);
+        assert_eq!(callout.on_unreadable_metadata, OnUnreadable::Omit);
         let cached = configured(r#"{"cache": {"ttl": "10s"}}"#).unwrap();
         let settings = cached.cache.unwrap();
         assert_eq!((settings.ttl, settings.denied_ttl), (Duration::from_secs(10), Duration::ZERO));

@@ -62,6 +62,12 @@ pub(crate) struct BodyLimits {
 }
 
 impl Config {
+    /// Whether the service is told dynamic metadata.
+    pub(crate) fn reads_dynamic_metadata(&self) -> bool {
+        !self.metadata_context_namespaces.is_empty()
+            || !self.typed_metadata_context_namespaces.is_empty()
+    }
+
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.message::<proto::ExtAuthz>()?;
         let callout: Fields = parsed.callout()?;

@@ -97,6 +97,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Keys {
     secret: [u8; 32],
     rule: KeyRule,
+    /// The service is told dynamic metadata.
+    dynamic: bool,
 }
 
 impl std::fmt::Debug for Keys {
@@ -106,9 +108,18 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Keys by `rule`, under a secret that no other configuration has.
-    pub(crate) fn new(rule: KeyRule, secret: [u8; 32]) -> Self {
-        Self { secret, rule }
+    /// Keys by `rule`, under a secret that no other configuration has. `dynamic` when the service is
+    /// told dynamic metadata.
+    pub(crate) fn new(rule: KeyRule, dynamic: bool, secret: [u8; 32]) -> Self {
+        Self { secret, rule, dynamic }
+    }
+
+    /// Whether a key holds the metadata that the service is told.
+    pub(crate) fn takes_metadata(&self) -> bool {
+        match &self.rule {
+            KeyRule::Sent => true,
+            KeyRule::Chosen(chosen) => chosen.context,
+        }
     }
 
     /// The attributes whose values a key needs.
@@ -134,68 +145,79 @@ impl Keys {
     ) -> Option<Key> {
         // Hashing the whole at once is faster than piece by piece.
         let mut out = Writer(Vec::with_capacity(USUAL_BYTES));
-        write(&mut out, &self.rule, view, surroundings, sent)
+        self.write(&mut out, view, surroundings, sent)
             .then(|| Key(*blake3::keyed_hash(&self.secret, &out.0).as_bytes()))
+    }
+
+    /// Writes what the key of a request is made of; `false` when it has none.
+    fn write(
+        &self,
+        out: &mut Writer,
+        view: &View<'_>,
+        surroundings: &Surroundings<'_>,
+        sent: impl Fn(&[u8]) -> bool,
+    ) -> bool {
+        if view.body.is_some() {
+            return false;
+        }
+        let omit = match &self.rule {
+            KeyRule::Sent => Omit::default(),
+            KeyRule::Chosen(chosen) => chosen.omit,
+        };
+        let first = |name| all(view, name).next();
+        for (name, omitted) in
+            [(":method", omit.method), (":authority", omit.authority), (":path", omit.path)]
+        {
+            out.option((!omitted).then(|| first(name)).flatten());
+        }
+        for part in surroundings.route {
+            out.option(part.filter(|_| !omit.route));
+        }
+        // It may name a service of its own, so it is never left out.
+        out.option(surroundings.route_config);
+        match &self.rule {
+            KeyRule::Sent => sent_parts(out, view, surroundings, sent),
+            KeyRule::Chosen(chosen) => {
+                let mut found = chosen.context && self.has_context(view);
+                for name in &chosen.headers {
+                    let values: Vec<&[u8]> = all(view, name).collect();
+                    found |= !values.is_empty();
+                    out.count(values.len());
+                    values.into_iter().for_each(|value| out.part(value));
+                }
+                for (attribute, value) in chosen.attributes.iter().zip(&surroundings.attributes) {
+                    let value = value.filter(|value| !value.is_empty());
+                    found |= value.is_some();
+                    let address = *attribute == Attribute::SourceAddress;
+                    match value {
+                        Some(value) if address => out.part(without_port(value)),
+                        value => out.option(value),
+                    }
+                }
+                if chosen.context {
+                    context(out, view);
+                }
+                return found;
+            }
+        }
+        true
+    }
+
+    /// Whether there is any of the context. Where the service is told dynamic metadata, that has to
+    /// be there: the rest is the same for everybody on a route.
+    fn has_context(&self, view: &View<'_>) -> bool {
+        let Metadata { filter_metadata, typed_filter_metadata } =
+            if self.dynamic { &view.metadata } else { &view.route_metadata };
+        let extensions = view.context_extensions.is_some_and(|extensions| !extensions.is_empty());
+        !filter_metadata.is_empty()
+            || !typed_filter_metadata.is_empty()
+            || (!self.dynamic && extensions)
     }
 }
 
 /// The fingerprint of a route's configuration.
 pub(crate) fn fingerprint(bytes: &[u8]) -> [u8; 32] {
     *blake3::hash(bytes).as_bytes()
-}
-
-/// Writes what the key of a request is made of; `false` when it has none.
-fn write(
-    out: &mut Writer,
-    rule: &KeyRule,
-    view: &View<'_>,
-    surroundings: &Surroundings<'_>,
-    sent: impl Fn(&[u8]) -> bool,
-) -> bool {
-    if view.body.is_some() {
-        return false;
-    }
-    let omit = match rule {
-        KeyRule::Sent => Omit::default(),
-        KeyRule::Chosen(chosen) => chosen.omit,
-    };
-    let first = |name| all(view, name).next();
-    for (name, omitted) in
-        [(":method", omit.method), (":authority", omit.authority), (":path", omit.path)]
-    {
-        out.option((!omitted).then(|| first(name)).flatten());
-    }
-    for part in surroundings.route {
-        out.option(part.filter(|_| !omit.route));
-    }
-    // It may name a service of its own, so it is never left out.
-    out.option(surroundings.route_config);
-    match rule {
-        KeyRule::Sent => sent_parts(out, view, surroundings, sent),
-        KeyRule::Chosen(chosen) => {
-            let mut found = chosen.context;
-            for name in &chosen.headers {
-                let values: Vec<&[u8]> = all(view, name).collect();
-                found |= !values.is_empty();
-                out.count(values.len());
-                values.into_iter().for_each(|value| out.part(value));
-            }
-            for (attribute, value) in chosen.attributes.iter().zip(&surroundings.attributes) {
-                let value = value.filter(|value| !value.is_empty());
-                found |= value.is_some();
-                let address = *attribute == Attribute::SourceAddress;
-                match value {
-                    Some(value) if address => out.part(without_port(value)),
-                    value => out.option(value),
-                }
-            }
-            if chosen.context {
-                context(out, view);
-            }
-            return found;
-        }
-    }
-    true
 }
 
 fn sent_parts(
@@ -221,6 +243,7 @@ fn sent_parts(
     }
     out.part(view.protocol);
     out.part(view.server_name);
+    out.number(view.size);
     context(out, view);
     out.count(surroundings.call.len());
     for (name, value) in &surroundings.call {
@@ -264,7 +287,11 @@ struct Writer(Vec<u8>);
 
 impl Writer {
     fn count(&mut self, count: usize) {
-        self.0.extend_from_slice(&u64::try_from(count).unwrap_or(u64::MAX).to_le_bytes());
+        self.number(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     fn part(&mut self, bytes: &[u8]) {

@@ -25,6 +25,7 @@ mod verdict;
 use std::sync::Arc;
 
 use callout_common::clusters::Clusters;
+use callout_common::unreadable::UnreadableMetadata;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use cache::Cache;
@@ -44,6 +45,7 @@ pub struct Authz {
     cache: Option<Cache>,
     flights: Arc<Flights<Answer>>,
     clusters: Clusters,
+    unreadable: UnreadableMetadata,
 }
 
 impl Filter for Authz {
@@ -56,7 +58,16 @@ impl Filter for Authz {
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,
-            keys: Keys::new(config.callout.key.clone(), rand::random()),
+            unreadable: UnreadableMetadata::define(
+                setup,
+                "authz",
+                config.callout.on_unreadable_metadata,
+            )?,
+            keys: Keys::new(
+                config.callout.key.clone(),
+                config.reads_dynamic_metadata(),
+                rand::random(),
+            ),
             cache: config.callout.cache.map(Cache::new),
             flights: Arc::default(),
             clusters: setup.clusters().clone(),

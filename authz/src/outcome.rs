@@ -20,6 +20,8 @@ pub(crate) enum Source {
     Coalesced,
     /// A decision past its life.
     Stale,
+    /// The filter itself; nobody was asked.
+    Filter,
 }
 
 impl Source {
@@ -29,6 +31,7 @@ impl Source {
             Self::Cache => "cache",
             Self::Coalesced => "coalesced",
             Self::Stale => "stale",
+            Self::Filter => "filter",
         }
     }
 }

@@ -9,7 +9,7 @@ use callout_protos::envoy::service::auth::v3::CheckRequest;
 use futures::FutureExt;
 
 use crate::Authz;
-use crate::cache::Entry;
+use crate::cache::Claim;
 use crate::config::DEFAULT_TIMEOUT;
 use crate::flights::Role;
 use crate::key::Key;
@@ -95,10 +95,16 @@ impl Question {
         }
     }
 
-    /// Asks again about what is kept in `entry`, while nobody waits.
-    pub(crate) async fn refresh(self, authz: Arc<Authz>, key: Key, entry: Arc<Entry>) {
+    /// Asks again about what is kept under `key`, while nobody waits. The claim ends with the future,
+    /// also when that panics or is never polled.
+    pub(crate) async fn refresh(self, authz: Arc<Authz>, key: Key, claim: Claim) {
+        let _claim = claim;
+        self.refresh_claimed(&authz, key).await;
+    }
+
+    async fn refresh_claimed(self, authz: &Authz, key: Key) {
         let deadline = self.deadline().or_else(|| Instant::now().checked_add(UNATTENDED));
-        let answer = self.call(&authz, deadline).await;
+        let answer = self.call(authz, deadline).await;
         match answer.judged.verdict {
             Verdict::Allow(_) | Verdict::Deny { .. } | Verdict::Invalid { .. } => {
                 if let Some(cache) = &authz.cache {
@@ -107,7 +113,6 @@ impl Question {
             }
             Verdict::Pass | Verdict::Refuse { .. } => {
                 tracing::debug!("authz: a decision could not be refreshed");
-                entry.unclaim();
             }
         }
     }

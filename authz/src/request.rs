@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use callout_common::headers::Headers;
 use callout_common::host::Header;
 use callout_common::text::sanitized;
 use callout_protos::envoy::config::core::v3 as core;
@@ -33,6 +34,8 @@ pub(crate) struct View<'a> {
     pub(crate) time: Duration,
     /// Tells this stream from others.
     pub(crate) id: u64,
+    /// Bytes of the body that have arrived.
+    pub(crate) size: u64,
     pub(crate) body: Option<Body>,
     pub(crate) context_extensions: Option<&'a HashMap<String, String>>,
     pub(crate) metadata: core::Metadata,
@@ -60,9 +63,42 @@ impl<'a> Peer<'a> {
 pub(crate) struct Body {
     /// The first `max_request_bytes` bytes.
     pub(crate) bytes: Vec<u8>,
-    /// Bytes that had arrived.
+    /// Bytes that there were.
     pub(crate) received: usize,
     pub(crate) limits: BodyLimits,
+}
+
+/// What there is to wait for before the service can be shown the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Nothing: there is no body, or none that ends.
+    Nothing,
+    /// All of the body, which ends after `length` bytes or, without one, with the stream.
+    Whole { length: Option<usize> },
+}
+
+/// What there is to wait for after these headers; `end` when nothing follows them.
+///
+/// A request that Envoy upgrades has no body, and its stream does not end: a WebSocket, as for the
+/// built-in, and any other kind that announces no body. `upgrade` alone upgrades nothing.
+pub(crate) fn awaited(headers: &Headers<'_>, end: bool) -> Awaited {
+    if end || headers.get(":method") == Some(b"CONNECT") {
+        return Awaited::Nothing;
+    }
+    let tokens = headers.get("connection").unwrap_or_default().split(|byte| *byte == b',');
+    let mut tokens = tokens.map(<[u8]>::trim_ascii);
+    match headers.get("upgrade") {
+        Some(kind) if tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade")) => {
+            let length = headers.get_str("content-length").and_then(|text| text.parse().ok());
+            let announced = length.unwrap_or(0) > 0 || headers.get("transfer-encoding").is_some();
+            if announced && !kind.eq_ignore_ascii_case(b"websocket") {
+                Awaited::Whole { length }
+            } else {
+                Awaited::Nothing
+            }
+        }
+        _ => Awaited::Whole { length: None },
+    }
 }
 
 /// Builds the message. `config` decides which headers go in, and how.
@@ -100,8 +136,8 @@ pub(crate) fn build(config: &Config, view: View<'_>) -> auth::CheckRequest {
             http.headers.insert(PARTIAL_BODY.to_owned(), partial(body).to_owned());
         }
     }
+    http.size = i64::try_from(view.size).unwrap_or(i64::MAX);
     if let Some(body) = view.body {
-        http.size = i64::try_from(body.received).unwrap_or(i64::MAX);
         if body.limits.pack_as_bytes {
             http.raw_body = body.bytes;
         } else {
@@ -243,7 +279,7 @@ mod tests {
         let limits =
             BodyLimits { max_request_bytes: 2, allow_partial_message: true, pack_as_bytes: false };
         let body = Some(Body { bytes: b"ab".to_vec(), received: 3, limits });
-        let http = http(&config(""), View { body, ..Default::default() });
+        let http = http(&config(""), View { size: 3, body, ..Default::default() });
         assert_eq!((http.body.as_str(), http.size), ("ab", 3));
         assert_eq!(http.headers[PARTIAL_BODY], "true");
     }

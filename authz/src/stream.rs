@@ -18,8 +18,8 @@ use crate::config::{BodyLimits, CheckSettings, Config, Route, RouteBody};
 use crate::key::{Key, Surroundings};
 use crate::outcome::Source;
 use crate::question::{Answer, Question};
-use crate::request::{self, Body, Peer, View};
-use crate::verdict::{Judged, Verdict, invalid, refusal};
+use crate::request::{self, Awaited, Body, Peer, View, awaited};
+use crate::verdict::{Judged, Verdict, invalid, refusal, unreadable};
 use crate::{apply, shadow};
 
 /// One request.
@@ -36,8 +36,9 @@ pub struct Stream {
 enum State {
     /// Nothing to wait for.
     Idle,
-    /// The body has to come in first.
-    Buffering(BodyLimits),
+    /// The body has to come in first. Of a request to upgrade that has one, only the length tells
+    /// where it ends.
+    Buffering(BodyLimits, Option<usize>),
     /// The call is under way.
     Waiting(Waiting, Option<Key>),
 }
@@ -100,6 +101,13 @@ impl Stream {
 
     /// Decides about the request by what is kept, or asks the service and holds it.
     fn check(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> Step {
+        self.state = State::Idle;
+        let step = self.find_or_ask(cx, body);
+        self.authz.unreadable.count(cx);
+        step
+    }
+
+    fn find_or_ask(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> Step {
         let authz = Arc::clone(&self.authz);
         let stats = authz.stats;
         let view = self.view(cx, body);
@@ -107,6 +115,10 @@ impl Stream {
         let key = self.shares().then(|| self.key(cx, &view, &mut metadata));
         let shared = key.is_some();
         let key = key.flatten();
+        if authz.unreadable.refuses(cx.unread()) {
+            drop(view);
+            return self.refuse_unreadable(cx);
+        }
         let found = match (&authz.cache, &key) {
             (Some(cache), Some(key)) => cache.find(key, Instant::now()),
             _ => Found::Nothing,
@@ -121,9 +133,12 @@ impl Stream {
             service: self.service().clone().through(&authz.clusters),
             metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
         };
+        if authz.unreadable.refuses(cx.unread()) {
+            return self.refuse_unreadable(cx);
+        }
         if let (Found::Stale(entry), Some(key)) = (found, key) {
-            if entry.claim() {
-                cx.spawn_detached(question.refresh(authz, key, Arc::clone(&entry)));
+            if let Some(claim) = entry.claim() {
+                cx.spawn_detached(question.refresh(authz, key, claim));
             }
             cx.count(stats.cache_stale);
             return self.kept(cx, &entry, Source::Stale, Some(key));
@@ -153,6 +168,10 @@ impl Stream {
     ) -> Option<Key> {
         let keys = &self.authz.keys;
         let call = keys.takes_call().then(|| &*metadata.insert(self.metadata(cx)));
+        // What the key should hold and nobody could read tells no requests apart.
+        if keys.takes_metadata() && cx.unread().count() > 0 {
+            return None;
+        }
         let route = [Attribute::XdsRouteName, Attribute::XdsVirtualHostName];
         let [name, host] = route.map(|attribute| cx.attribute(attribute));
         let surroundings = Surroundings {
@@ -181,6 +200,12 @@ impl Stream {
                 step(resume)
             }
         }
+    }
+
+    /// `on_unreadable_metadata: fail`.
+    fn refuse_unreadable(&mut self, cx: &mut Context<'_>) -> Step {
+        let judged = Arc::new(unreadable(self.config()));
+        step(self.carry_out(cx, &judged, Source::Filter, Duration::ZERO).resume())
     }
 
     fn metadata(&self, cx: &Context<'_>) -> MetadataMap {
@@ -227,6 +252,11 @@ impl Stream {
             },
             time: since_epoch(SystemTime::now()),
             id: rand::random(),
+            size: cx.attribute_int(Attribute::RequestSize).unwrap_or_else(|| {
+                // Before Envoy 1.40: what is held, which is less than what came where it was cut.
+                let held = cx.body_so_far(callout_common::Direction::Request);
+                u64::try_from(held).unwrap_or(u64::MAX)
+            }),
             body,
             context_extensions: self.settings().map(|settings| &settings.context_extensions),
             metadata: contexts(
@@ -293,9 +323,9 @@ impl HttpStream for Stream {
         if !self.enabled(cx) {
             return self.switched_off(cx);
         }
-        match self.body_limits() {
-            Some(limits) if !end && !upgrades(cx) => {
-                self.state = State::Buffering(limits);
+        match (self.body_limits(), awaited(&cx.request(), end)) {
+            (Some(limits), Awaited::Whole { length }) => {
+                self.state = State::Buffering(limits, length);
                 if limits.allow_partial_message {
                     return Step::Pause(Hold::Watermark);
                 }
@@ -307,9 +337,10 @@ impl HttpStream for Stream {
     }
 
     fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
-        let State::Buffering(limits) = self.state else { return Step::Continue };
+        let State::Buffering(limits, length) = self.state else { return Step::Continue };
         let received = cx.body_so_far(callout_common::Direction::Request);
         let full = received >= limits.max_request_bytes;
+        let end = end || length.is_some_and(|length| received >= length);
         if (limits.allow_partial_message && full) || (end && received <= limits.max_request_bytes) {
             return self.check_with_body(cx, limits);
         }
@@ -319,7 +350,7 @@ impl HttpStream for Stream {
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
         match self.state {
-            State::Buffering(limits) => self.check_with_body(cx, limits),
+            State::Buffering(limits, _) => self.check_with_body(cx, limits),
             _ => Step::Continue,
         }
     }
@@ -372,11 +403,6 @@ impl Stream {
     }
 }
 
-/// Whether the connection is to become something else, which has no body.
-fn upgrades(cx: &Context<'_>) -> bool {
-    cx.request().get("upgrade").is_some() || cx.request().get(":method") == Some(b"CONNECT")
-}
-
 /// The answer of a hook that need not wait.
 fn step(resume: Resume) -> Step {
     match resume {
@@ -384,3 +410,6 @@ fn step(resume: Resume) -> Step {
         _ => Step::Continue,
     }
 }
+
+#[cfg(test)]
+mod tests;

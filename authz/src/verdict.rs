@@ -6,6 +6,7 @@ use auth::check_response::HttpResponse;
 use callout_common::Reply;
 use callout_common::grpc::Failure;
 use callout_common::headers::{valid_name, valid_value};
+use callout_common::unreadable::UnreadableMetadata;
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::service::auth::v3 as auth;
 use callout_protos::pbjson_types::{Struct, value::Kind};
@@ -157,6 +158,12 @@ fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Judged {
 /// The plain reply where there is no verdict.
 pub(crate) fn refusal(config: &Config) -> Reply {
     Reply::new(config.status_on_error).details("ext_authz_error")
+}
+
+/// The refusal of a request of which the service can't be told what it should be.
+pub(crate) fn unreadable(config: &Config) -> Judged {
+    let verdict = Verdict::Refuse { reply: refusal(config), dropped: 0 };
+    Judged::failed(verdict, UnreadableMetadata::CAUSE)
 }
 
 /// The reply to a verdict that can't be carried out.

@@ -11,8 +11,8 @@ use tokio::task::AbortHandle;
 use crate::attributes::Attribute;
 use crate::decision::Direction;
 use crate::headers::{Headers, HeadersMut};
-use crate::host::{Body, Host, Map, MetadataSource, MetadataValue};
-use crate::metadata::{Metadata, MetadataMut};
+use crate::host::{Body, Host, Map, MetadataSource};
+use crate::metadata::{Metadata, MetadataMut, Unread};
 use crate::runtime;
 use crate::stats::{Counter, Gauge, Histogram, LabelledCounter};
 use crate::template::Operator;
@@ -25,6 +25,7 @@ const FINISHED_TASKS: usize = 8;
 pub struct Cx<'a, E: Send + 'static> {
     host: &'a mut dyn Host,
     work: &'a mut Work<E>,
+    unread: Unread,
 }
 
 impl<E: Send + 'static> std::fmt::Debug for Cx<'_, E> {
@@ -34,8 +35,8 @@ impl<E: Send + 'static> std::fmt::Debug for Cx<'_, E> {
 }
 
 impl<'a, E: Send + 'static> Cx<'a, E> {
-    pub(crate) const fn new(host: &'a mut dyn Host, work: &'a mut Work<E>) -> Self {
-        Self { host, work }
+    pub(crate) fn new(host: &'a mut dyn Host, work: &'a mut Work<E>) -> Self {
+        Self { host, work, unread: Unread::default() }
     }
 
     /// Reads a header map.
@@ -146,7 +147,13 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     /// Reads metadata of one source.
     #[must_use]
     pub fn metadata(&self, source: MetadataSource) -> Metadata<'_> {
-        Metadata::new(self.host, source)
+        Metadata::new(self.host, source, &self.unread)
+    }
+
+    /// What could not be read of the metadata that this hook asked for so far.
+    #[must_use]
+    pub const fn unread(&self) -> &Unread {
+        &self.unread
     }
 
     /// Changes the dynamic metadata.
@@ -247,11 +254,7 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
                 Some(value.get(..*limit).unwrap_or(value).to_vec())
             }
             Operator::DynamicMetadata { namespace, key } => {
-                match self.metadata(MetadataSource::Dynamic).get(namespace, key)? {
-                    MetadataValue::Number(number) => Some(number.to_string().into_bytes()),
-                    MetadataValue::String(text) => Some(text),
-                    MetadataValue::Bool(truth) => Some(truth.to_string().into_bytes()),
-                }
+                self.metadata(MetadataSource::Dynamic).printed(namespace, key)
             }
             Operator::RemoteAddress => self.remote_ip().map(|ip| ip.to_string().into_bytes()),
             Operator::BytesReceived => self.count_of(Attribute::RequestSize),

@@ -79,7 +79,7 @@ pub enum MetadataSource {
     HostLocality,
 }
 
-/// A flat metadata value.
+/// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetadataValue {
     /// A number.
@@ -88,6 +88,11 @@ pub enum MetadataValue {
     String(Vec<u8>),
     /// A truth value.
     Bool(bool),
+    /// A list of numbers, strings and truth values.
+    List(Vec<Self>),
+    /// There is a value that Envoy's module interface does not hand out: an object, null, or a list
+    /// that holds one of these or a list.
+    Unreadable,
 }
 
 /// A log level of Envoy.
@@ -192,11 +197,13 @@ pub trait HostRead {
     /// Index of the worker that runs this stream.
     fn worker_index(&self) -> u32;
 
-    /// One flat metadata value.
+    /// One metadata value; `None` when there is no such key.
     fn metadata(&self, source: MetadataSource, namespace: &str, key: &str)
     -> Option<MetadataValue>;
     /// The keys of a metadata namespace; empty when the namespace is absent.
     fn metadata_keys(&self, source: MetadataSource, namespace: &str) -> Vec<Vec<u8>>;
+    /// Whether this Envoy hands out typed metadata (1.40).
+    fn reads_typed_metadata(&self) -> bool;
     /// Typed metadata as (type URL, value) (Envoy 1.40).
     fn typed_metadata(&self, source: MetadataSource, namespace: &str)
     -> Option<(Vec<u8>, Vec<u8>)>;
@@ -218,7 +225,8 @@ pub trait HostWrite {
     /// Removes every line of `name`. `false` when the map does not exist (yet).
     fn remove_header(&mut self, map: Map, name: &str) -> bool;
 
-    /// Sets one flat value of the dynamic metadata. `false` when this Envoy can't hold the value.
+    /// Sets one value of the dynamic metadata, which is neither a list nor unreadable. `false` when
+    /// this Envoy can't hold the value.
     fn set_metadata(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool;
     /// Merges a serialized `google.protobuf.Struct` into the dynamic metadata (Envoy 1.40).
     /// `false` when this Envoy can't.

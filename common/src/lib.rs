@@ -37,6 +37,7 @@ pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
+pub mod unreadable;
 pub mod work;
 
 pub use config::{ConfigError, RawConfig};

@@ -75,7 +75,8 @@ fn written(
 ) -> Option<Vec<u8>> {
     let mut out = Writer(Vec::new());
     let sent = |name: &[u8]| config.headers.includes(name);
-    let has = write(&mut out, rule, &parts.view(), surroundings, sent);
+    let keys = Keys::new(rule.clone(), config.reads_dynamic_metadata(), [0; 32]);
+    let has = keys.write(&mut out, &parts.view(), surroundings, sent);
     has.then_some(out.0)
 }
 
@@ -185,7 +186,7 @@ fn a_request_with_a_body_has_no_key() {
     let body = Some(Body { bytes: b"b".to_vec(), received: 1, limits });
     let mut view = parts.view();
     view.body = body;
-    let (keys, surroundings) = (Keys::new(KeyRule::Sent, [0; 32]), Surroundings::default());
+    let (keys, surroundings) = (Keys::new(KeyRule::Sent, false, [0; 32]), Surroundings::default());
     assert_eq!(keys.key(&view, &surroundings, |_| true), None);
     assert!(keys.key(&parts.view(), &surroundings, |_| true).is_some());
 }
@@ -248,7 +249,8 @@ fn only_what_is_named_is_left_out_of_a_chosen_key() {
 fn two_configurations_share_no_key() {
     let parts = Parts::get("GET", "/p");
     let key = |secret| {
-        Keys::new(KeyRule::Sent, secret).key(&parts.view(), &Surroundings::default(), |_| true)
+        Keys::new(KeyRule::Sent, false, secret)
+            .key(&parts.view(), &Surroundings::default(), |_| true)
     };
     assert_eq!(key([1; 32]), key([1; 32]));
     assert_ne!(key([1; 32]), key([2; 32]));
@@ -358,4 +360,33 @@ proptest! {
     fn the_same_request_always_has_the_same_key(parts in parts()) {
         prop_assert_eq!(sent(&parts), sent(&parts.clone()));
     }
+}
+
+fn context_key(fields: &str, parts: &Parts) -> Option<Vec<u8>> {
+    let rule = KeyRule::Chosen(Chosen { context: true, ..chosen(&[]) });
+    written(&config(fields), &rule, parts, &Surroundings::default())
+}
+
+fn metadata_of(namespace: &str) -> Metadata {
+    let mut metadata = Metadata::default();
+    metadata.filter_metadata.insert(namespace.to_owned(), Struct::default());
+    metadata
+}
+
+#[test]
+fn a_context_is_a_key_only_if_there_is_any() {
+    let parts = Parts::get("GET", "/p");
+    assert_eq!(context_key("", &parts), None);
+    let extensions = HashMap::from([("a".to_owned(), "b".to_owned())]);
+    assert!(context_key("", &Parts { extensions, ..parts.clone() }).is_some());
+    assert!(context_key("", &Parts { route_metadata: metadata_of("n"), ..parts }).is_some());
+}
+
+#[test]
+fn where_metadata_of_the_request_is_part_of_the_context_what_the_route_says_is_no_key() {
+    let fields = r#", "metadata_context_namespaces": ["n"]"#;
+    let extensions = HashMap::from([("a".to_owned(), "b".to_owned())]);
+    let parts = Parts { extensions, route_metadata: metadata_of("n"), ..Parts::get("GET", "/p") };
+    assert_eq!(context_key(fields, &parts), None);
+    assert!(context_key(fields, &Parts { metadata: metadata_of("n"), ..parts }).is_some());
 }

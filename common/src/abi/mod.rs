@@ -11,7 +11,9 @@ mod cluster_host;
 mod config_host;
 mod hooks;
 mod host;
+mod kinds;
 mod log;
+mod metadata;
 mod scheduler;
 mod table;
 

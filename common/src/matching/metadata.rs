@@ -1,8 +1,8 @@
-//! `envoy.type.matcher.v3.MetadataMatcher` and `ValueMatcher`, as far as the ABI hands metadata out:
-//! flat values.
+//! `envoy.type.matcher.v3.MetadataMatcher` and `ValueMatcher`, as far as the ABI hands metadata out.
 
 use callout_protos::envoy::r#type::matcher::v3 as proto;
 use proto::double_matcher::MatchPattern as DoublePattern;
+use proto::list_matcher::MatchPattern as ListPattern;
 use proto::metadata_matcher::path_segment::Segment;
 use proto::value_matcher::MatchPattern;
 
@@ -10,7 +10,7 @@ use super::string::StringMatcher;
 use crate::config::ConfigError;
 use crate::host::MetadataValue;
 
-/// Matches one flat value of a metadata namespace.
+/// Matches one value of a metadata namespace.
 #[derive(Debug, Clone)]
 pub struct MetadataMatcher {
     /// The namespace.
@@ -40,7 +40,7 @@ impl MetadataMatcher {
             _ => {
                 return Err(ConfigError::field(
                     "path",
-                    "of more than one key is not supported: modules can read flat values only",
+                    "of more than one key is not supported: modules can't read inside of objects",
                 ));
             }
         };
@@ -61,7 +61,7 @@ impl MetadataMatcher {
     }
 }
 
-/// Matches a flat value.
+/// Matches a value.
 #[derive(Debug, Clone)]
 pub enum ValueMatcher {
     /// A number in `start..end`.
@@ -81,15 +81,16 @@ pub enum ValueMatcher {
     Present(bool),
     /// One of several.
     Or(Vec<Self>),
+    /// A list of which one element matches.
+    List(Box<Self>),
 }
 
 impl ValueMatcher {
     /// Reads a `ValueMatcher`.
     ///
     /// # Errors
-    /// What is missing, and matches of null and of lists, which the ABI does not hand out.
+    /// What is missing, and matches of null, which the ABI does not hand out.
     pub fn configure(config: &proto::ValueMatcher) -> Result<Self, ConfigError> {
-        let unreadable = "is not supported: modules can read flat values only";
         Ok(match &config.match_pattern {
             Some(MatchPattern::DoubleMatch(number)) => match &number.match_pattern {
                 Some(DoublePattern::Range(range)) => {
@@ -112,11 +113,15 @@ impl ValueMatcher {
                 Self::Or(all.collect::<Result<_, _>>()?)
             }
             Some(MatchPattern::NullMatch(_)) => {
-                return Err(ConfigError::field("null_match", unreadable));
+                let reason = "is not supported: modules can't tell null from an object";
+                return Err(ConfigError::field("null_match", reason));
             }
-            Some(MatchPattern::ListMatch(_)) => {
-                return Err(ConfigError::field("list_match", unreadable));
-            }
+            Some(MatchPattern::ListMatch(list)) => match &list.match_pattern {
+                Some(ListPattern::OneOf(element)) => Self::List(Box::new(
+                    Self::configure(element).map_err(|error| error.under("list_match.one_of"))?,
+                )),
+                None => return Err(ConfigError::field("list_match.match_pattern", "is required")),
+            },
             None => return Err(ConfigError::field("match_pattern", "is required")),
         })
     }
@@ -135,6 +140,9 @@ impl ValueMatcher {
             (Self::String(matcher), Some(MetadataValue::String(text))) => matcher.matches(text),
             (Self::Bool(wanted), Some(MetadataValue::Bool(value))) => wanted == value,
             (Self::Present(wanted), Some(_)) => *wanted,
+            (Self::List(element), Some(MetadataValue::List(list))) => {
+                list.iter().any(|value| element.matches(Some(value)))
+            }
             (Self::Or(matchers), value) => matchers.iter().any(|matcher| matcher.matches(value)),
             _ => false,
         }
@@ -158,10 +166,38 @@ mod tests {
     }
 
     #[test]
-    fn deep_paths_and_lists_are_refused_by_name() {
+    fn one_element_of_a_list_has_to_match() {
+        let json = r#"{"filter": "n", "path": [{"key": "k"}], "value": {"list_match": {"one_of": {"string_match": {"exact": "v"}}}}}"#;
+        let matcher = matcher(json).unwrap();
+        let text = |text: &str| MetadataValue::String(text.as_bytes().to_vec());
+        let list =
+            |texts: &[&str]| MetadataValue::List(texts.iter().map(|one| text(one)).collect());
+        assert!(matcher.matches(Some(&list(&["a", "v"]))));
+        assert!(!matcher.matches(Some(&list(&["a"]))) && !matcher.matches(Some(&list(&[]))));
+        assert!(!matcher.matches(Some(&text("v"))) && !matcher.matches(None));
+    }
+
+    #[test]
+    fn a_value_that_can_not_be_read_is_present_and_is_neither_text_nor_number_nor_truth() {
+        let json = |value: &str| {
+            format!(r#"{{"filter": "n", "path": [{{"key": "k"}}], "value": {value}}}"#)
+        };
+        let unreadable = Some(&MetadataValue::Unreadable);
+        for (value, matches) in [
+            (r#"{"present_match": true}"#, true),
+            (r#"{"string_match": {"prefix": "a"}}"#, false),
+            (r#"{"bool_match": false}"#, false),
+            (r#"{"double_match": {"exact": 0}}"#, false),
+        ] {
+            assert_eq!(matcher(&json(value)).unwrap().matches(unreadable), matches, "{value}");
+        }
+    }
+
+    #[test]
+    fn deep_paths_and_null_are_refused_by_name() {
         let deep = r#"{"filter": "n", "path": [{"key": "a"}, {"key": "b"}], "value": {"present_match": true}}"#;
         assert_eq!(matcher(deep).unwrap_err().path(), "path");
-        let list = r#"{"filter": "n", "path": [{"key": "a"}], "value": {"list_match": {}}}"#;
-        assert_eq!(matcher(list).unwrap_err().path(), "value.list_match");
+        let null = r#"{"filter": "n", "path": [{"key": "a"}], "value": {"null_match": {}}}"#;
+        assert_eq!(matcher(null).unwrap_err().path(), "value.null_match");
     }
 }

@@ -31,7 +31,7 @@ pub struct FakeHost {
     pub texts: HashMap<Attribute, Vec<u8>>,
     /// Numeric attributes.
     pub numbers: HashMap<Attribute, u64>,
-    /// Flat metadata by source, namespace and key.
+    /// Metadata by source, namespace and key.
     pub metadata: HashMap<(MetadataSource, String, String), MetadataValue>,
     /// The filter state.
     pub filter_state: HashMap<String, Vec<u8>>,
@@ -233,6 +233,10 @@ impl HostRead for FakeHost {
         let here =
             |(from, ns, _): &&(MetadataSource, String, String)| *from == source && ns == namespace;
         self.metadata.keys().filter(here).map(|(_, _, key)| key.clone().into_bytes()).collect()
+    }
+
+    fn reads_typed_metadata(&self) -> bool {
+        false
     }
 
     fn typed_metadata(&self, _: MetadataSource, _: &str) -> Option<(Vec<u8>, Vec<u8>)> {

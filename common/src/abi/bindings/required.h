@@ -78,6 +78,10 @@ bool CALLBACK(http_get_metadata_string)(void* filter, envoy_dynamic_module_type_
 bool CALLBACK(http_get_metadata_bool)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, bool* value);
 size_t CALLBACK(http_get_metadata_keys_count)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space);
 bool CALLBACK(http_get_metadata_keys)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, BUF* keys);
+bool CALLBACK(http_get_metadata_list_size)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t* size);
+bool CALLBACK(http_get_metadata_list_number)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t index, double* value);
+bool CALLBACK(http_get_metadata_list_string)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t index, BUF* value);
+bool CALLBACK(http_get_metadata_list_bool)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t index, bool* value);
 
 // Filter state.
 bool CALLBACK(http_set_filter_state_bytes)(void* filter, MBUF key, MBUF value);

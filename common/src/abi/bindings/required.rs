@@ -278,6 +278,37 @@ pub struct Required {
         name_space: envoy_dynamic_module_type_module_buffer,
         keys: *mut envoy_dynamic_module_type_envoy_buffer,
     ) -> bool,
+    pub envoy_dynamic_module_callback_http_get_metadata_list_size: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        size: *mut usize,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_get_metadata_list_number: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        index: usize,
+        value: *mut f64,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_get_metadata_list_string: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        index: usize,
+        value: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_get_metadata_list_bool: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        index: usize,
+        value: *mut bool,
+    ) -> bool,
     pub envoy_dynamic_module_callback_http_set_filter_state_bytes: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
         key: envoy_dynamic_module_type_module_buffer,
@@ -582,6 +613,24 @@ impl Required {
             __library.get(b"envoy_dynamic_module_callback_http_get_metadata_keys\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_metadata_list_size = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_get_metadata_list_size\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_metadata_list_number = unsafe {
+            __library
+                .get(b"envoy_dynamic_module_callback_http_get_metadata_list_number\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_metadata_list_string = unsafe {
+            __library
+                .get(b"envoy_dynamic_module_callback_http_get_metadata_list_string\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_metadata_list_bool = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_get_metadata_list_bool\0")
+        }
+            .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_set_filter_state_bytes = unsafe {
             __library.get(b"envoy_dynamic_module_callback_http_set_filter_state_bytes\0")
         }
@@ -659,6 +708,10 @@ impl Required {
             envoy_dynamic_module_callback_http_get_metadata_bool,
             envoy_dynamic_module_callback_http_get_metadata_keys_count,
             envoy_dynamic_module_callback_http_get_metadata_keys,
+            envoy_dynamic_module_callback_http_get_metadata_list_size,
+            envoy_dynamic_module_callback_http_get_metadata_list_number,
+            envoy_dynamic_module_callback_http_get_metadata_list_string,
+            envoy_dynamic_module_callback_http_get_metadata_list_bool,
             envoy_dynamic_module_callback_http_set_filter_state_bytes,
             envoy_dynamic_module_callback_http_get_filter_state_bytes,
             envoy_dynamic_module_callback_http_get_filter_state_typed,
@@ -1391,6 +1444,88 @@ impl Required {
                 source,
                 name_space,
                 keys,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_metadata_list_size(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        size: *mut usize,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_get_metadata_list_size)(
+                filter,
+                source,
+                name_space,
+                key,
+                size,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_metadata_list_number(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        index: usize,
+        value: *mut f64,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_get_metadata_list_number)(
+                filter,
+                source,
+                name_space,
+                key,
+                index,
+                value,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_metadata_list_string(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        index: usize,
+        value: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_get_metadata_list_string)(
+                filter,
+                source,
+                name_space,
+                key,
+                index,
+                value,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_metadata_list_bool(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        name_space: envoy_dynamic_module_type_module_buffer,
+        key: envoy_dynamic_module_type_module_buffer,
+        index: usize,
+        value: *mut bool,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_get_metadata_list_bool)(
+                filter,
+                source,
+                name_space,
+                key,
+                index,
+                value,
             )
         }
     }

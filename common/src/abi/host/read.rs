@@ -8,6 +8,7 @@ use crate::abi::bindings::types::{
     envoy_dynamic_module_type_envoy_http_header as EnvoyHeader,
 };
 use crate::abi::buffer::{borrow, borrow_header, empty, lend};
+use crate::abi::metadata;
 use crate::attributes::Attribute;
 use crate::decision::Direction;
 use crate::export::RouteConfig;
@@ -23,36 +24,6 @@ impl AbiHost {
         // SAFETY: Envoy filled the buffer; its bytes stay until the end of the hook or the next
         // setter, and setters need `&mut self`.
         found.then(|| unsafe { borrow(buffer) })
-    }
-
-    fn metadata_number(&self, source: MetadataSource, namespace: &str, key: &str) -> Option<f64> {
-        let mut value = 0.0;
-        // SAFETY: see `AbiHost`; buffers and the place for the value outlive the call.
-        let found = unsafe {
-            required()?.envoy_dynamic_module_callback_http_get_metadata_number(
-                self.0,
-                source_number(source),
-                lend(namespace.as_bytes()),
-                lend(key.as_bytes()),
-                &raw mut value,
-            )
-        };
-        found.then_some(value)
-    }
-
-    fn metadata_bool(&self, source: MetadataSource, namespace: &str, key: &str) -> Option<bool> {
-        let mut value = false;
-        // SAFETY: see `AbiHost`; buffers and the place for the value outlive the call.
-        let found = unsafe {
-            required()?.envoy_dynamic_module_callback_http_get_metadata_bool(
-                self.0,
-                source_number(source),
-                lend(namespace.as_bytes()),
-                lend(key.as_bytes()),
-                &raw mut value,
-            )
-        };
-        found.then_some(value)
     }
 }
 
@@ -205,55 +176,15 @@ impl HostRead for AbiHost {
         namespace: &str,
         key: &str,
     ) -> Option<MetadataValue> {
-        // The ABI does not say of what kind a value is; strings are by far the most common.
-        // SAFETY: see `AbiHost`.
-        let text = self.read_buffer(|required, value| unsafe {
-            required.envoy_dynamic_module_callback_http_get_metadata_string(
-                self.0,
-                source_number(source),
-                lend(namespace.as_bytes()),
-                lend(key.as_bytes()),
-                value,
-            )
-        });
-        if let Some(text) = text {
-            return Some(MetadataValue::String(text.to_vec()));
-        }
-        if let Some(number) = self.metadata_number(source, namespace, key) {
-            return Some(MetadataValue::Number(number));
-        }
-        self.metadata_bool(source, namespace, key).map(MetadataValue::Bool)
+        metadata::read(self.0, source_number(source), namespace, key)
     }
 
     fn metadata_keys(&self, source: MetadataSource, namespace: &str) -> Vec<Vec<u8>> {
-        let Some(required) = required() else { return Vec::new() };
-        // SAFETY: see `AbiHost`.
-        let count = unsafe {
-            required.envoy_dynamic_module_callback_http_get_metadata_keys_count(
-                self.0,
-                source_number(source),
-                lend(namespace.as_bytes()),
-            )
-        };
-        if count == 0 {
-            return Vec::new();
-        }
-        let mut keys: Vec<EnvoyBuffer> = Vec::with_capacity(count);
-        // SAFETY: see `AbiHost`; there is room for the `count` keys that Envoy will write.
-        let read = unsafe {
-            required.envoy_dynamic_module_callback_http_get_metadata_keys(
-                self.0,
-                source_number(source),
-                lend(namespace.as_bytes()),
-                keys.as_mut_ptr(),
-            )
-        };
-        if read {
-            // SAFETY: the capacity is `count`, and Envoy has written that many keys.
-            unsafe { keys.set_len(count) };
-        }
-        // SAFETY: Envoy's bytes stay until the metadata is changed, which needs `&mut self`.
-        keys.into_iter().map(|key| unsafe { borrow(key) }.to_vec()).collect()
+        metadata::keys(self.0, source_number(source), namespace)
+    }
+
+    fn reads_typed_metadata(&self) -> bool {
+        newer().is_some_and(|n| n.envoy_dynamic_module_callback_http_get_typed_metadata.is_ok())
     }
 
     fn typed_metadata(

@@ -67,6 +67,7 @@ impl HostWrite for AbiHost {
                     self.0, namespace, key, *truth,
                 );
             },
+            MetadataValue::List(_) | MetadataValue::Unreadable => return false,
         }
         true
     }
