@@ -24,6 +24,8 @@ pub struct Answer {
     pub trailers: Headers,
     /// How long it takes.
     pub delay: Duration,
+    /// Whether requests are kept for [`Upstream::seen`]; under a long load that would be all it does.
+    pub recorded: bool,
 }
 
 impl Default for Answer {
@@ -34,6 +36,7 @@ impl Default for Answer {
             body: vec![b"upstream body".to_vec()],
             trailers: Vec::new(),
             delay: Duration::ZERO,
+            recorded: true,
         }
     }
 }
@@ -127,15 +130,16 @@ async fn serve(stream: TcpStream, answers: Current, record: Record) -> Result<()
         let framing = Framing::of_request(&head);
         let (method, path) = (head.word(0).to_owned(), head.word(1).to_owned());
         let upgrade = header(&head.headers, "upgrade").is_some();
-        let index = {
+        let current = || Arc::clone(&answers.lock().unwrap_or_else(PoisonError::into_inner));
+        let index = current().recorded.then(|| {
             let mut seen = record.lock().unwrap_or_else(PoisonError::into_inner);
             let (method, path) = (method.clone(), path);
             seen.push(Seen { method, path, headers: head.headers, ..Seen::default() });
             seen.len() - 1
-        };
+        });
         let edit = |change: &dyn Fn(&mut Seen)| {
-            if let Some(one) = record.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)
-            {
+            let mut seen = record.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(one) = index.and_then(|index| seen.get_mut(index)) {
                 change(one);
             }
         };
@@ -153,7 +157,7 @@ async fn serve(stream: TcpStream, answers: Current, record: Record) -> Result<()
             seen.trailers.clone_from(&trailers);
             seen.complete = true;
         });
-        let answer = Arc::clone(&answers.lock().unwrap_or_else(PoisonError::into_inner));
+        let answer = current();
         tokio::time::sleep(answer.delay).await;
         respond(&mut writer, &answer, &method).await?;
     }
