@@ -2,14 +2,14 @@
 
 use std::sync::OnceLock;
 
-use callout_common::headers::{is_framing, valid_name, valid_value};
+use callout_common::http::rules::{is_framing, valid_name, valid_value};
 use callout_common::{RawConfig, Reply};
 use callout_protos::envoy::service::auth::v3::CheckResponse;
 use prost::Message;
 
 use crate::config::{Config, Route};
-use crate::edits::Edits;
-use crate::verdict::{Verdict, judge};
+use crate::decide::edits::Edits;
+use crate::decide::verdict::{Verdict, judge};
 
 /// Configurations under which a reply is judged.
 const CONFIGS: [&str; 4] = [

@@ -1,38 +1,29 @@
 //! External authorization for Envoy: asks an `envoy.service.auth.v3` service whether a request may
 //! pass, as the built-in `envoy.filters.http.ext_authz` does, out of a dynamic module.
 
+mod stream;
 mod apply;
-mod cache;
-mod callout;
-mod carry_out;
-mod config;
-mod edits;
-mod failure;
-mod flights;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod key;
-mod outcome;
-mod query;
-mod question;
+mod access_log;
+mod call;
+mod memory;
+mod decide;
 mod request;
-mod shadow;
+mod config;
 mod stats;
-mod stream;
-mod strict;
-mod verdict;
 
 use std::sync::Arc;
 
-use callout_common::clusters::Clusters;
+use callout_common::cluster_streams::Clusters;
 use callout_common::unreadable::UnreadableMetadata;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
-use cache::Cache;
+use call::check_call::Answer;
+use call::single_flight::Flights;
 use config::{Config, Route};
-use flights::Flights;
-use key::Keys;
-use question::Answer;
+use memory::cache::Cache;
+use memory::key::Keys;
 use stats::Stats;
 use stream::Stream;
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use callout_common::headers::Headers;
-use callout_common::host::Header;
-use callout_common::text::sanitized;
+use callout_common::api::text::sanitized;
+use callout_common::envoy::types::Header;
+use callout_common::filter::headers::Headers;
 use callout_protos::envoy::config::core::v3 as core;
 use callout_protos::envoy::service::auth::v3 as auth;
 use callout_protos::pbjson_types::Timestamp;

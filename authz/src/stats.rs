@@ -1,7 +1,7 @@
 //! What the filter counts: the built-in's leaf names, and the cause of each failed call.
 
-use callout_common::calls::CallStats;
-use callout_common::stats::Counter;
+use callout_common::filter::call_stats::CallStats;
+use callout_common::filter::stats::Counter;
 use callout_common::{ConfigError, Setup};
 
 /// The filter's statistics, under `<metrics_namespace>.authz.<stat_prefix>.`.

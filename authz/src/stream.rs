@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use callout_common::attributes::Attribute;
-use callout_common::calls::Waiting;
-use callout_common::config::since_epoch;
+use callout_common::api::config::since_epoch;
+use callout_common::envoy::attributes::Attribute;
+use callout_common::envoy::types::{Body as BodyKind, MetadataSource};
+use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::{Failure, MetadataMap, Service, entries};
-use callout_common::host::{Body as BodyKind, MetadataSource};
 use callout_common::{BodyEdit, Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::config::core::v3::Metadata;
 
 use crate::Authz;
-use crate::cache::{Entry, Found, Kept};
-use crate::carry_out::Done;
+use crate::access_log::Source;
+use crate::access_log::shadow;
+use crate::apply::Done;
+use crate::apply::headers;
+use crate::call::check_call::{Answer, Question};
 use crate::config::{BodyLimits, CheckSettings, Config, Route, RouteBody};
-use crate::key::{Key, Surroundings};
-use crate::outcome::Source;
-use crate::question::{Answer, Question};
+use crate::decide::verdict::{Judged, Verdict, invalid, refusal, unreadable};
+use crate::memory::cache::{Entry, Found, Kept};
+use crate::memory::key::{Key, Surroundings};
 use crate::request::{self, Awaited, Body, Peer, View, awaited};
-use crate::verdict::{Judged, Verdict, invalid, refusal, unreadable};
-use crate::{apply, shadow};
 
 /// One request.
 #[derive(Debug)]
@@ -360,8 +361,8 @@ impl HttpStream for Stream {
         let Some(Verdict::Allow(edits)) = allowed.as_ref().map(|judged| &judged.verdict) else {
             return Step::Continue;
         };
-        apply::response(cx, &edits.response);
-        if self.config().enforce_response_header_limits && !apply::response_within_limits(cx) {
+        headers::response(cx, &edits.response);
+        if self.config().enforce_response_header_limits && !headers::response_within_limits(cx) {
             cx.count(self.authz.stats.response_header_limits_reached);
             cx.count(self.authz.stats.invalid);
             return Step::Reply(invalid());

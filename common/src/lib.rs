@@ -11,41 +11,25 @@
 //! `unsafe` lives in [`abi`] only.
 
 pub mod abi;
-pub mod attributes;
-pub mod breaker;
-pub mod calls;
-pub mod clusters;
-pub mod config;
-pub mod cx;
-pub mod decision;
-pub mod export;
-pub mod expression;
-pub mod filter;
-pub mod gate;
-pub mod grpc;
-pub mod headers;
-pub mod host;
-pub mod log;
-pub mod matching;
-pub mod metadata;
-pub mod node;
-pub mod reply;
-pub mod runtime;
-pub mod stats;
-mod stream;
-pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod text;
+pub mod runner;
+pub mod filter;
+pub mod grpc;
+pub mod cluster_streams;
+pub mod tasks;
+pub mod api;
+pub mod envoy;
+pub mod http;
 pub mod unreadable;
-pub mod work;
 
-pub use config::{ConfigError, RawConfig};
-pub use cx::Cx;
-pub use decision::{BodyEdit, Direction, Hold, Resume, Step};
+pub use api::config::{ConfigError, RawConfig};
+pub use envoy::reply::{Reply, ReplyPart};
+pub use envoy::types::Direction;
+pub use envoy::types::{Body, Map};
+pub use filter::context::Cx;
+pub use filter::decision::{BodyEdit, Hold, Resume, Step};
+pub use filter::gate::{Edits, Gate, Gated, RequestHead, Verdict};
+pub use filter::stats::Setup;
 pub use filter::{Filter, HttpStream, NoRoute};
-pub use gate::{Edits, Gate, Gated, RequestHead, Verdict};
-pub use host::{Body, Map};
-pub use reply::{Reply, ReplyPart};
-pub use stats::Setup;
-pub use work::Outbox;
+pub use tasks::mailbox::Outbox;

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 
-use crate::config::ConfigError;
-use crate::cx::Cx;
-use crate::metadata::Unread;
-use crate::stats::{Counter, Setup};
+use crate::api::config::ConfigError;
+use crate::filter::context::Cx;
+use crate::filter::metadata::Unread;
+use crate::filter::stats::{Counter, Setup};
 
 /// `callout.on_unreadable_metadata`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

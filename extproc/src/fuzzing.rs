@@ -3,7 +3,7 @@
 use callout_common::RawConfig;
 
 use crate::config::{Config, Route};
-use crate::machine;
+use crate::decide::machine;
 
 /// Hooks, answers and deadlines in any order: the machine owes Envoy nothing in the end, and does
 /// nothing in between that it must not.

@@ -1,34 +1,26 @@
 //! External processing for Envoy: an `envoy.service.ext_proc.v3` service reads and changes requests
 //! and responses, as with the built-in `envoy.filters.http.ext_proc`, out of a dynamic module.
 
-mod attributes;
-mod body;
-mod callout;
-mod carry_out;
-mod config;
+mod stream;
+mod apply;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod immediate;
-mod length;
-mod machine;
-mod message;
-mod mutate;
-mod outcome;
-mod session;
-mod skip;
+mod access_log;
+mod call;
+mod decide;
+mod request;
+mod config;
 mod stats;
-mod stream;
-mod tape;
 
 use std::sync::Arc;
 
-use callout_common::breaker::Breaker;
-use callout_common::clusters::Clusters;
+use callout_common::cluster_streams::Clusters;
+use callout_common::grpc::circuit_breaker::Breaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
+use access_log::Latencies;
+use call::exchange::Places;
 use config::{Config, Route};
-use outcome::Latencies;
-use session::Places;
 use stats::Stats;
 use stream::Stream;
 

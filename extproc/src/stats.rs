@@ -1,9 +1,9 @@
 //! What the filter counts: the built-in's leaf names, and the cause of each failed exchange.
 
-use callout_common::stats::{Counter, LabelledCounter};
+use callout_common::filter::stats::{Counter, LabelledCounter};
 use callout_common::{ConfigError, Setup};
 
-use crate::machine::Stat;
+use crate::decide::machine::Stat;
 
 /// The filter's statistics, under `<metrics_namespace>.extproc.<stat_prefix>.`.
 #[derive(Debug, Clone, Copy)]

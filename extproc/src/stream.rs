@@ -3,21 +3,21 @@
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant, SystemTime};
 
-use callout_common::config::since_epoch;
+use callout_common::api::config::since_epoch;
+use callout_common::envoy::types::Body;
 use callout_common::grpc::Failure;
-use callout_common::host::Body;
 use callout_common::{Cx, Direction, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use crate::ExtProc;
-use crate::body::Bodies;
-use crate::carry_out::{Outcome, headers_of, slot};
+use crate::access_log::Outcome as Record;
+use crate::apply::body::Bodies;
+use crate::apply::{Outcome, headers_of, slot};
+use crate::call::exchange::Session;
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
-use crate::length::Lengths;
-use crate::machine::{Action, Data, Machine, Over, Stance};
-use crate::outcome::Outcome as Record;
-use crate::session::Session;
-use crate::skip::has_type;
+use crate::decide::length::Lengths;
+use crate::decide::machine::{Action, Data, Machine, Over, Stance};
+use crate::decide::skip::has_type;
 
 /// What comes from off the worker.
 #[derive(Debug)]

@@ -1,33 +1,25 @@
 //! Global rate limits for Envoy: asks an `envoy.service.ratelimit.v3` service whether a request is
 //! within its limits, as the built-in `envoy.filters.http.ratelimit` does, out of a dynamic module.
 
-mod callout;
-mod config;
-mod descriptors;
-mod headers;
-mod key;
-mod ledger;
-mod local;
 pub mod migrate;
-mod outcome;
-mod question;
-mod replay;
-mod rules;
-mod stats;
 mod stream;
-mod table;
-mod verdict;
-mod view;
+mod access_log;
+mod call;
+mod memory;
+mod decide;
+mod request;
+mod config;
+mod stats;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use callout_common::breaker::Breaker;
+use callout_common::grpc::circuit_breaker::Breaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use config::{Config, Route};
-use ledger::Ledger;
-use local::Locals;
+use memory::ledger::Ledger;
+use memory::local::Locals;
 use stats::Stats;
 use stream::Stream;
 

@@ -4,25 +4,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callout_common::calls::Waiting;
+use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::{CallError, Failure, MetadataMap};
 use callout_common::{Cx, Hold, HttpStream, Resume, Step};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tokio::sync::oneshot;
 
 use crate::RateLimit;
+use crate::access_log;
+use crate::access_log::Source;
+use crate::call;
+use crate::call::{Answer, Question};
+use crate::config::rules::Handling;
 use crate::config::{Config, Route};
-use crate::descriptors::{Descriptor, Limit, Made, descriptors};
-use crate::headers::Lines;
-use crate::key::Key;
-use crate::ledger::{Batch, Errand, Mode, Next, Quota, Terms, Turn, Unknown};
-use crate::local::Size;
-use crate::outcome::{self, Source};
-use crate::question::{self, Answer, Question};
-use crate::replay::{own, replayed};
-use crate::rules::Handling;
-use crate::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
-use crate::view::View;
+use crate::decide::headers::Lines;
+use crate::decide::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
+use crate::memory::key::Key;
+use crate::memory::ledger::{Batch, Errand, Mode, Next, Quota, Terms, Turn, Unknown};
+use crate::memory::local::Size;
+use crate::memory::replay::{own, replayed};
+use crate::request::view::View;
+use crate::request::{Descriptor, Limit, Made, descriptors};
 
 /// Filter-state key by which another filter sets the hits of the whole request.
 const HITS_ADDEND: &str = "envoy.ratelimit.hits_addend";
@@ -134,7 +136,7 @@ impl Stream {
         let terms = self.terms(&message, handling.mode);
         let metadata = self.metadata(cx);
         let key = (one_hit(&message) && filter.config.callout.remembers(terms.mode))
-            .then(|| question::key(&message, &metadata));
+            .then(|| call::key(&message, &metadata));
         let now = Instant::now();
         let next = key.map(|key| (key, filter.ledger.turn(key, now, &terms)));
         let account = next.as_ref().and_then(|(key, next)| next.is_ok().then_some((*key, terms)));
@@ -211,7 +213,7 @@ impl Stream {
         let callout = &self.config().callout;
         let size = callout.fallback?.size(asked.quota, callout.terms.expected_proxies)?;
         let Question { message, metadata, .. } = &*asked.question;
-        let key = asked.key.unwrap_or_else(|| question::key(message, metadata));
+        let key = asked.key.unwrap_or_else(|| call::key(message, metadata));
         let (fallback, now) = (&self.filter.fallback, Instant::now());
         Some(fallback.admits(key, size, now).unwrap_or_else(|| {
             cx.count(self.filter.stats.table_full);
@@ -276,7 +278,7 @@ impl Stream {
             Err(_) => asked.handling.is_shadow(),
         };
         let hit =
-            answer.as_ref().ok().and_then(|answer| outcome::hit(descriptors, &answer.statuses));
+            answer.as_ref().ok().and_then(|answer| access_log::hit(descriptors, &answer.statuses));
         let Judged { verdict, metadata, dropped } = judge(config, &asked.shown, draw, answer);
         let (name, hit) = match &verdict {
             Verdict::Allow { over_limit: false, .. } => ("ok", None),
@@ -286,7 +288,7 @@ impl Stream {
             Verdict::Pass => ("failure_mode_allowed", None),
             Verdict::Refuse(_) => ("refused", None),
         };
-        outcome::record(cx, name, source, cause, hit, took);
+        access_log::record(cx, name, source, cause, hit, took);
         cx.count_by(stats.dropped_headers, dropped);
         if let Some(metadata) = metadata.filter(|metadata| !metadata.fields.is_empty())
             && !cx.metadata_mut().merge_struct(&config.metadata_namespace, &metadata)

@@ -1,6 +1,6 @@
 use callout_common::Direction;
-use callout_common::attributes::Attribute;
-use callout_common::host::{Map, MetadataSource, MetadataValue};
+use callout_common::envoy::attributes::Attribute;
+use callout_common::envoy::types::{Map, MetadataSource, MetadataValue};
 use callout_common::testing::{Bench, Passed};
 
 use crate::Authz;

@@ -8,7 +8,7 @@ use super::bindings::types::{
     envoy_dynamic_module_type_module_buffer as ModuleBuffer,
     envoy_dynamic_module_type_module_http_header as ModuleHeader,
 };
-use crate::host::Header;
+use crate::envoy::types::Header;
 
 /// Lends `bytes` for the length of one call; Envoy copies what it keeps.
 pub(super) const fn lend(bytes: &[u8]) -> ModuleBuffer {

@@ -9,8 +9,9 @@ use super::bindings::types::{
 use super::buffer::{borrow, borrow_all, borrow_header};
 use super::cluster_host::AbiClusterHost;
 use super::hooks::{Config, guard};
-use crate::clusters::{ClusterError, Desk};
-use crate::host::Header;
+use crate::cluster_streams::Desk;
+use crate::envoy::cluster::ClusterError;
+use crate::envoy::types::Header;
 
 /// Runs `hook` on the desk of `config`.
 fn with_desk(config: *const c_void, hook: impl FnOnce(&Desk)) {

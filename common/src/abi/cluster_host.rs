@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use super::bindings::types as abi;
 use super::buffer::{lend, lend_header};
 use super::table::table;
-use crate::clusters::{ClusterError, Opening};
-use crate::host::ClusterHost;
+use crate::envoy::cluster::ClusterHost;
+use crate::envoy::cluster::{ClusterError, Opening};
 
 /// Envoy's side of a configuration, on the main thread.
 ///

@@ -6,7 +6,8 @@ use super::bindings::types as abi;
 use super::buffer::lend;
 use super::scheduler::ConfigScheduler;
 use super::table::table;
-use crate::host::{ConfigHost, MetricId, MetricKind, Scheduler};
+use crate::envoy::host::{ConfigHost, Scheduler};
+use crate::envoy::types::{MetricId, MetricKind};
 
 /// Envoy's side of a configuration that is being made.
 pub(super) struct AbiConfigHost(*mut c_void);

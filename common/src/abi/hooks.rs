@@ -10,10 +10,11 @@ use super::bindings::types::envoy_dynamic_module_type_envoy_buffer as EnvoyBuffe
 use super::buffer::borrow;
 use super::config_host::AbiConfigHost;
 use super::host::AbiHost;
-use crate::config::ConfigError;
-use crate::decision::Direction::{self, Request, Response};
-use crate::export::{AnyFilter, RouteConfig, configure_named, route_named};
-use crate::stream::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
+use crate::api::config::ConfigError;
+use crate::envoy::route_config::RouteConfig;
+use crate::envoy::types::Direction::{self, Request, Response};
+use crate::runner::export::{AnyFilter, configure_named, route_named};
+use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 
 pub(super) type Config = Arc<dyn AnyFilter>;
 type Stream = Rc<dyn AnyStream>;

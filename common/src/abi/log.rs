@@ -3,8 +3,8 @@
 use super::bindings::types as abi;
 use super::buffer::lend;
 use super::table::table;
-use crate::host::Level;
-use crate::log::Sink;
+use crate::envoy::log::Sink;
+use crate::envoy::types::Level;
 
 /// Writes to Envoy's log, from any thread.
 pub(super) struct EnvoyLog;

@@ -8,7 +8,7 @@ use super::bindings::types::envoy_dynamic_module_type_envoy_buffer as EnvoyBuffe
 use super::buffer::{borrow, empty, lend};
 use super::kinds::{self, Kind, Place, Read};
 use super::table::table;
-use crate::host::MetadataValue;
+use crate::envoy::types::MetadataValue;
 
 /// One key of the metadata of `filter`'s stream, for the length of a read.
 #[derive(Clone, Copy)]

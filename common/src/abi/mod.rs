@@ -1,7 +1,7 @@
 //! Envoy's dynamic-module ABI. `unsafe` lives in this module only.
 //!
 //! `hooks` is what Envoy calls, `table` what it offers to be called; `host` and its
-//! neighbours turn the one into the traits of [`crate::host`].
+//! neighbours turn the one into the traits of [`crate::envoy::host`].
 #![allow(unsafe_code, reason = "this is the seam to a C ABI")]
 
 mod bindings;
@@ -20,7 +20,7 @@ mod table;
 use core::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
-use crate::export::Exported;
+use crate::runner::export::Exported;
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("panics are caught at the seam to Envoy: build with panic = \"unwind\"");
@@ -36,7 +36,7 @@ pub fn program_init(filters: &'static [Exported]) -> *const c_char {
     FILTERS.get_or_init(|| filters);
     match table::resolve() {
         Ok(table) => {
-            crate::log::install(log::EnvoyLog);
+            crate::envoy::log::install(log::EnvoyLog);
             // 1.40 brought the second version of the ABI, and this callback.
             let second = table.newer.envoy_dynamic_module_callback_log_v2.is_ok();
             (if second { V2 } else { V1 }).as_ptr()

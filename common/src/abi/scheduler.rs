@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::table::table;
-use crate::host::Scheduler;
+use crate::envoy::host::Scheduler;
 
 /// Envoy's scheduler of one stream; deleted exactly once, when this is dropped.
 pub(super) struct StreamScheduler(Option<NonNull<c_void>>);

@@ -21,7 +21,7 @@ use super::error::CallError;
 use super::retry::{Leave, RetryPolicy};
 use super::target::Target;
 use super::wire::{Line, Way, Wire, WireError};
-use crate::clusters::Clusters;
+use crate::cluster_streams::Clusters;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;

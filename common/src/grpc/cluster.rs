@@ -12,7 +12,8 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::task::AbortHandle;
 use tonic::body::Body;
 
-use crate::clusters::{Call, ClusterError, Clusters, Opening, Part};
+use crate::cluster_streams::{Call, Clusters, Part};
+use crate::envoy::cluster::{ClusterError, Opening};
 
 /// A cluster to call.
 #[derive(Debug, Clone)]
@@ -174,8 +175,9 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::clusters::Desk;
-    use crate::host::{ClusterHost, Scheduler};
+    use crate::cluster_streams::Desk;
+    use crate::envoy::cluster::ClusterHost;
+    use crate::envoy::host::Scheduler;
 
     struct Ignored;
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tonic::{Code, Status};
 
-use crate::clusters::ClusterError;
+use crate::envoy::cluster::ClusterError;
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

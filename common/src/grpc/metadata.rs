@@ -3,8 +3,8 @@
 use callout_protos::envoy::config::core::v3::HeaderValue;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
-use crate::config::ConfigError;
-use crate::template::{Operator, Template};
+use crate::api::config::ConfigError;
+use crate::api::format::{Operator, Template};
 
 /// Metadata for each call, with what it quotes of the request filled in.
 #[derive(Debug, Clone, Default)]

@@ -5,6 +5,7 @@
 //! their connections, also across reloads of the configuration.
 
 mod call;
+pub mod circuit_breaker;
 mod cluster;
 mod connection;
 mod endpoint;

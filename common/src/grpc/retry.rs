@@ -6,7 +6,7 @@ use std::time::Duration;
 use callout_protos::envoy::config::core::v3::{BackoffStrategy, RetryPolicy as Proto};
 
 use super::error::CallError;
-use crate::config::{ConfigError, duration, refuse_if};
+use crate::api::config::{ConfigError, duration, refuse_if};
 
 /// Envoy's first pause, when none is set; the longest is ten times as long.
 const BASE_INTERVAL: Duration = Duration::from_millis(25);

@@ -12,9 +12,9 @@ use super::call::Client;
 use super::metadata::MetadataTemplate;
 use super::retry::RetryPolicy;
 use super::target::Target;
-use crate::clusters::Clusters;
-use crate::config::{ConfigError, duration, refuse_if};
-use crate::headers::valid_value;
+use crate::api::config::{ConfigError, duration, refuse_if};
+use crate::cluster_streams::Clusters;
+use crate::http::rules::valid_value;
 
 /// A configured service.
 #[derive(Debug, Clone)]

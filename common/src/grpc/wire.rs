@@ -15,7 +15,7 @@ use super::cluster::{Cluster, ClusterBody};
 use super::connection::Entered;
 use super::endpoint::Endpoint;
 use super::error::CallError;
-use crate::clusters::ClusterError;
+use crate::envoy::cluster::ClusterError;
 
 /// The way to a service.
 #[derive(Clone)]

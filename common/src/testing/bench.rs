@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::FakeHost;
-use crate::clusters::Clusters;
-use crate::config::{ConfigError, RawConfig};
-use crate::decision::Direction;
-use crate::export::RouteConfig;
+use crate::api::config::{ConfigError, RawConfig};
+use crate::cluster_streams::Clusters;
+use crate::envoy::route_config::RouteConfig;
+use crate::envoy::types::Direction;
+use crate::envoy::types::{Body, Map};
 use crate::filter::Filter;
-use crate::host::{Body, Map};
-use crate::runtime;
-use crate::stats::Setup;
-use crate::stream::{AnyStream, BodyStatus, HeadersStatus, Runner, RunnerStats, TrailersStatus};
+use crate::filter::stats::Setup;
+use crate::runner::{AnyStream, BodyStatus, HeadersStatus, Runner, RunnerStats, TrailersStatus};
+use crate::tasks::runtime;
 
 /// The longest that [`Bench::fire`] waits, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);

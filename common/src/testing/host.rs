@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::attributes::Attribute;
-use crate::decision::Direction;
-use crate::export::RouteConfig;
-use crate::host::{
-    Body, ConfigHost, Header, HostEnd, HostRead, HostWrite, Level, Map, MetadataSource,
-    MetadataValue, MetricId, MetricKind, MetricOp, Scheduler,
+use crate::envoy::attributes::Attribute;
+use crate::envoy::host::{ConfigHost, HostEnd, HostRead, HostWrite, Scheduler};
+use crate::envoy::reply::{Reply, ReplyPart};
+use crate::envoy::route_config::RouteConfig;
+use crate::envoy::types::Direction;
+use crate::envoy::types::{
+    Body, Header, Level, Map, MetadataSource, MetadataValue, MetricId, MetricKind, MetricOp,
 };
-use crate::reply::{Reply, ReplyPart};
-use crate::stream::{AnyStream, BodyStatus, HeadersStatus};
+use crate::runner::{AnyStream, BodyStatus, HeadersStatus};
 
 /// Envoy's side of a stream, with real state. Everything may be set before a hook and read after.
 ///

@@ -3,9 +3,10 @@
 use super::{AbiHost, body_number, required};
 use crate::abi::bindings::types::envoy_dynamic_module_type_http_filter_stream_reset_reason_LocalReset as LOCAL_RESET;
 use crate::abi::buffer::{lend, lend_header};
-use crate::decision::Direction;
-use crate::host::{Body, HostEnd, HostRead, Map};
-use crate::reply::{Reply, ReplyPart};
+use crate::envoy::host::{HostEnd, HostRead};
+use crate::envoy::reply::{Reply, ReplyPart};
+use crate::envoy::types::Direction;
+use crate::envoy::types::{Body, Map};
 
 impl AbiHost {
     /// Whether the request is a gRPC request, for which a local reply needs its own gRPC status:

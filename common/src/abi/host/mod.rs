@@ -1,4 +1,4 @@
-//! [`Host`](crate::host::Host) over the ABI: one stream, for the length of one hook. Split by what a
+//! [`Host`](crate::envoy::host::Host) over the ABI: one stream, for the length of one hook. Split by what a
 //! call may do: `read`, `write`, and `end` for what can re-enter the filter or end the stream.
 
 mod end;
@@ -10,14 +10,14 @@ use core::ffi::c_void;
 use super::bindings::newer::Newer;
 use super::bindings::required::Required;
 use super::table::table;
-use crate::host::{Body, Map, MetadataSource};
+use crate::envoy::types::{Body, Map, MetadataSource};
 
 /// Envoy's side of a stream.
 ///
 /// Made at the start of a hook from the filter pointer that Envoy gave to it, and dropped at its
 /// end; neither `Send` nor kept. That is why every call of this folder may use the pointer: it is
 /// live, and this is its worker. The calls of `end` may end the stream; the runner
-/// ([`crate::stream`]) makes them, and uses the pointer again only when Envoy has not ended the stream
+/// ([`crate::runner`]) makes them, and uses the pointer again only when Envoy has not ended the stream
 /// meanwhile.
 pub(in crate::abi) struct AbiHost(*mut c_void);
 

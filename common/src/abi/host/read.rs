@@ -9,10 +9,11 @@ use crate::abi::bindings::types::{
 };
 use crate::abi::buffer::{borrow, borrow_header, empty, lend};
 use crate::abi::metadata;
-use crate::attributes::Attribute;
-use crate::decision::Direction;
-use crate::export::RouteConfig;
-use crate::host::{Body, Header, HostRead, Level, Map, MetadataSource, MetadataValue};
+use crate::envoy::attributes::Attribute;
+use crate::envoy::host::HostRead;
+use crate::envoy::route_config::RouteConfig;
+use crate::envoy::types::Direction;
+use crate::envoy::types::{Body, Header, Level, Map, MetadataSource, MetadataValue};
 
 impl AbiHost {
     fn read_buffer(
@@ -227,7 +228,7 @@ impl HostRead for AbiHost {
     }
 
     fn log_enabled(&self, level: Level) -> bool {
-        crate::log::Sink::enabled(&crate::abi::log::EnvoyLog, level)
+        crate::envoy::log::Sink::enabled(&crate::abi::log::EnvoyLog, level)
     }
 
     fn route_config(&self) -> Option<RouteConfig> {

@@ -3,7 +3,8 @@
 use super::{AbiHost, map_number, newer, required};
 use crate::abi::buffer::{lend, nothing};
 use crate::abi::scheduler::StreamScheduler;
-use crate::host::{HostWrite, Map, MetadataValue, MetricId, MetricOp, Scheduler};
+use crate::envoy::host::{HostWrite, Scheduler};
+use crate::envoy::types::{Map, MetadataValue, MetricId, MetricOp};
 
 impl HostWrite for AbiHost {
     fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> bool {

@@ -1,0 +1,158 @@
+//! Does what a decision says, whether the service just made it or it was kept.
+
+pub(crate) mod headers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callout_common::Resume;
+use callout_protos::pbjson_types::{Struct, Value, value::Kind};
+
+use crate::access_log;
+use crate::access_log::Source;
+use crate::access_log::shadow;
+use crate::decide::edits::Edits;
+use crate::decide::verdict::{Judged, Verdict, invalid, refusal};
+use crate::stream::{Context, Stream};
+
+/// Where the built-in puts an answer's metadata, whatever the filter is called.
+const NAMESPACE: &str = "envoy.filters.http.ext_authz";
+
+/// What came of carrying out a decision.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// It was done as a whole.
+    Applied(Resume),
+    /// It can't be done to this request.
+    Invalid(Resume),
+}
+
+impl Done {
+    pub(crate) fn resume(self) -> Resume {
+        match self {
+            Self::Applied(resume) | Self::Invalid(resume) => resume,
+        }
+    }
+}
+
+impl Stream {
+    /// Does what a decision says.
+    pub(crate) fn carry_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        judged: &Arc<Judged>,
+        source: Source,
+        took: Duration,
+    ) -> Done {
+        let stats = self.authz.stats;
+        let Judged { verdict, metadata, cause, .. } = &**judged;
+        // What was left out was counted when the answer came.
+        let news = matches!(source, Source::Service | Source::Coalesced);
+        let count_dropped = |cx: &mut Context<'_>, dropped| {
+            if news {
+                cx.count_by(stats.dropped_headers, dropped);
+            }
+        };
+        access_log::record(cx, verdict, *cause, source, took);
+        self.keep_metadata(cx, metadata.as_ref(), took, matches!(verdict, Verdict::Allow(_)));
+        let shadow_mode = self.config().shadow_mode;
+        match verdict {
+            Verdict::Allow(edits) => {
+                count_dropped(cx, edits.dropped);
+                self.allow(cx, judged, edits)
+            }
+            Verdict::Deny { reply, dropped } => {
+                cx.tag_span("ext_authz_status", "ext_authz_unauthorized");
+                cx.count(stats.denied);
+                count_dropped(cx, *dropped);
+                if shadow_mode {
+                    cx.count(stats.shadow_denied);
+                    shadow::record(cx, shadow::Outcome::Denied(reply));
+                    return Done::Applied(Resume::Request);
+                }
+                Done::Applied(Resume::Reply(reply.clone()))
+            }
+            Verdict::Pass => {
+                cx.tag_span("ext_authz_status", "ext_authz_error");
+                cx.count(stats.error);
+                if shadow_mode {
+                    cx.count(stats.shadow_error);
+                    shadow::record(cx, shadow::Outcome::Error(&refusal(self.config())));
+                    return Done::Applied(Resume::Request);
+                }
+                cx.count(stats.failure_mode_allowed);
+                if self.config().failure_mode_allow_header_add {
+                    cx.request_mut().add("x-envoy-auth-failure-mode-allowed", b"true");
+                }
+                Done::Applied(Resume::Request)
+            }
+            Verdict::Refuse { reply, dropped } => {
+                cx.tag_span("ext_authz_status", "ext_authz_error");
+                cx.count(stats.error);
+                count_dropped(cx, *dropped);
+                if shadow_mode {
+                    cx.count(stats.shadow_error);
+                    shadow::record(cx, shadow::Outcome::Error(reply));
+                    return Done::Applied(Resume::Request);
+                }
+                Done::Applied(Resume::Reply(reply.clone()))
+            }
+            Verdict::Invalid { denied } => {
+                if *denied {
+                    cx.count(stats.denied);
+                }
+                self.invalid(cx)
+            }
+        }
+    }
+
+    fn invalid(&self, cx: &mut Context<'_>) -> Done {
+        cx.count(self.authz.stats.invalid);
+        let shadow_mode = self.config().shadow_mode;
+        Done::Invalid(if shadow_mode { Resume::Request } else { Resume::Reply(invalid()) })
+    }
+
+    fn allow(&mut self, cx: &mut Context<'_>, judged: &Arc<Judged>, edits: &Edits) -> Done {
+        let stats = self.authz.stats;
+        cx.tag_span("ext_authz_status", "ext_authz_ok");
+        if edits.clear_route_cache {
+            cx.clear_route_cache();
+        }
+        if !headers::request(cx, edits) {
+            cx.count(stats.request_header_limits_reached);
+            return self.invalid(cx);
+        }
+        if !edits.response.is_empty() {
+            self.allowed = Some(Arc::clone(judged));
+        }
+        cx.count(stats.ok);
+        if self.config().shadow_mode {
+            shadow::record(cx, shadow::Outcome::Allowed);
+        }
+        Done::Applied(Resume::Request)
+    }
+
+    fn keep_metadata(
+        &self,
+        cx: &mut Context<'_>,
+        metadata: Option<&Struct>,
+        took: Duration,
+        allowed: bool,
+    ) {
+        let Some(metadata) = metadata else { return };
+        if !self.config().enable_dynamic_metadata_ingestion {
+            cx.count(self.authz.stats.ignored_dynamic_metadata);
+            return;
+        }
+        let mut metadata = metadata.clone();
+        if allowed {
+            #[allow(clippy::cast_precision_loss, reason = "no call takes 2^53 milliseconds")]
+            let millis = took.as_millis() as f64;
+            let duration = Value { kind: Some(Kind::NumberValue(millis)) };
+            metadata.fields.insert("ext_authz_duration".to_owned(), duration);
+        }
+        if !cx.metadata_mut().merge_struct(NAMESPACE, &metadata) {
+            cx.count(self.authz.stats.ignored_dynamic_metadata);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Asks the service, off the worker, and judges what it says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use callout_common::api::config::deadline;
+use callout_common::grpc::{CallError, Failure, MetadataMap, Service};
+use callout_protos::envoy::service::auth::v3::CheckRequest;
+use futures::FutureExt;
+
+use crate::Authz;
+use crate::call::single_flight::Role;
+use crate::config::DEFAULT_TIMEOUT;
+use crate::decide::verdict::{Judged, Verdict, judge};
+use crate::memory::cache::Claim;
+use crate::memory::key::Key;
+
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// The longest that nobody waits for an answer, where the service has no timeout.
+const UNATTENDED: Duration = Duration::from_secs(60);
+
+/// What the service is asked about one request.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) message: CheckRequest,
+    pub(crate) service: Service,
+    pub(crate) metadata: MetadataMap,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub(crate) judged: Arc<Judged>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) made: Instant,
+    /// The call was another request's.
+    pub(crate) coalesced: bool,
+}
+
+impl Answer {
+    /// There is no answer of the service.
+    pub(crate) fn failed(authz: &Authz, failure: Failure) -> Self {
+        Self {
+            judged: Arc::new(judge(&authz.config, Err(failure.clone()))),
+            failure: Some(failure),
+            made: Instant::now(),
+            coalesced: false,
+        }
+    }
+}
+
+impl Question {
+    fn deadline(&self) -> Option<Instant> {
+        deadline(self.service.timeout.unwrap_or(DEFAULT_TIMEOUT))
+    }
+
+    /// Asks for one request. With a `key`, identical requests in flight share a call; each keeps its
+    /// own deadline.
+    pub(crate) fn ask(
+        self,
+        authz: Arc<Authz>,
+        key: Option<Key>,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let deadline = self.deadline();
+        async move {
+            match key {
+                Some(key) => self.ask_together(authz, key, deadline).await,
+                None => self.call(&authz, deadline).await,
+            }
+        }
+    }
+
+    async fn ask_together(self, authz: Arc<Authz>, key: Key, deadline: Option<Instant>) -> Answer {
+        let question = Arc::new(self);
+        loop {
+            let (flight, role) = authz.flights.join(key, || {
+                let (authz, question) = (Arc::clone(&authz), Arc::clone(&question));
+                async move { question.call(&authz, deadline).await }.boxed()
+            });
+            let answer = match (role, deadline) {
+                // The call has the leader's own deadline.
+                (Role::Leader, _) => return flight.await,
+                (Role::Follower, None) => flight.await,
+                (Role::Follower, Some(deadline)) => {
+                    let late = |_| Answer::failed(&authz, Failure::Call(CallError::Timeout));
+                    tokio::time::timeout_at(deadline.into(), flight).await.unwrap_or_else(late)
+                }
+            };
+            let timed_out = answer.failure == Some(Failure::Call(CallError::Timeout));
+            if timed_out && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                // It was the leader's time that was up.
+                continue;
+            }
+            return Answer { coalesced: true, ..answer };
+        }
+    }
+
+    /// Asks again about what is kept under `key`, while nobody waits. The claim ends with the future,
+    /// also when that panics or is never polled.
+    pub(crate) async fn refresh(self, authz: Arc<Authz>, key: Key, claim: Claim) {
+        let _claim = claim;
+        self.refresh_claimed(&authz, key).await;
+    }
+
+    async fn refresh_claimed(self, authz: &Authz, key: Key) {
+        let deadline = self.deadline().or_else(|| Instant::now().checked_add(UNATTENDED));
+        let answer = self.call(authz, deadline).await;
+        match answer.judged.verdict {
+            Verdict::Allow(_) | Verdict::Deny { .. } | Verdict::Invalid { .. } => {
+                if let Some(cache) = &authz.cache {
+                    cache.keep(key, answer.judged, answer.made, rand::random());
+                }
+            }
+            Verdict::Pass | Verdict::Refuse { .. } => {
+                tracing::debug!("authz: a decision could not be refreshed");
+            }
+        }
+    }
+
+    async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> Answer {
+        let Self { message, service, metadata } = self;
+        match service.client.unary(CHECK, message, metadata, deadline).await {
+            Ok(reply) => Answer {
+                judged: Arc::new(judge(&authz.config, Ok(reply))),
+                failure: None,
+                made: Instant::now(),
+                coalesced: false,
+            },
+            Err(error) => Answer::failed(authz, Failure::Call(error)),
+        }
+    }
+}

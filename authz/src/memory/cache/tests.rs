@@ -1,0 +1,147 @@
+use callout_common::Reply;
+use proptest::prelude::*;
+
+use super::*;
+use crate::decide::edits::Edits;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settings() -> CacheSettings {
+    CacheSettings {
+        ttl: 10 * SECOND,
+        denied_ttl: 2 * SECOND,
+        stale_while_revalidate: 3 * SECOND,
+        stale_if_error: 60 * SECOND,
+        jitter_percent: 0,
+        max_bytes: 1 << 20,
+        max_entry_bytes: 4096,
+    }
+}
+
+fn judged(verdict: Verdict) -> Judged {
+    Judged { verdict, metadata: None, cause: None, silence: false, max_age: None }
+}
+
+fn allow() -> Arc<Judged> {
+    Arc::new(judged(Verdict::Allow(Edits::default())))
+}
+
+fn deny(reply: Reply) -> Arc<Judged> {
+    Arc::new(judged(Verdict::Deny { reply, dropped: 0 }))
+}
+
+fn key(byte: u8) -> Key {
+    Key::from_bytes([byte; 32])
+}
+
+/// What an age in seconds finds, and whether it stands in for a silent service.
+fn at(cache: &Cache, made: Instant, seconds: u32) -> (&'static str, bool) {
+    let now = made + seconds * SECOND;
+    let found = match cache.find(&key(1), now) {
+        Found::Fresh(_) => "fresh",
+        Found::Stale(_) => "stale",
+        Found::Nothing => "nothing",
+    };
+    (found, cache.stand_in(&key(1), now).is_some())
+}
+
+#[test]
+fn an_allow_is_fresh_then_stale_then_stands_in_and_then_is_gone() {
+    let (cache, made) = (Cache::new(settings()), Instant::now());
+    assert_eq!(at(&cache, made, 0), ("nothing", false));
+    assert_eq!(cache.keep(key(1), allow(), made, 0), Kept::Yes);
+    assert_eq!(at(&cache, made, 9), ("fresh", true));
+    assert_eq!(at(&cache, made, 10), ("stale", true));
+    assert_eq!(at(&cache, made, 13), ("nothing", true));
+    assert_eq!(at(&cache, made, 69), ("nothing", true));
+    assert_eq!(at(&cache, made, 70), ("nothing", false));
+}
+
+#[test]
+fn a_denial_is_never_stale() {
+    let (cache, made) = (Cache::new(settings()), Instant::now());
+    assert_eq!(cache.keep(key(1), deny(Reply::new(403)), made, 0), Kept::Yes);
+    assert_eq!(at(&cache, made, 1), ("fresh", false));
+    assert_eq!(at(&cache, made, 2), ("nothing", false));
+}
+
+#[test]
+fn a_denial_takes_the_place_of_an_allow_even_where_denials_are_not_kept() {
+    let cache = Cache::new(CacheSettings { denied_ttl: Duration::ZERO, ..settings() });
+    let made = Instant::now();
+    cache.keep(key(1), allow(), made, 0);
+    assert_eq!(cache.keep(key(1), deny(Reply::new(403)), made, 0), Kept::No);
+    assert_eq!(at(&cache, made, 1), ("nothing", false));
+}
+
+#[test]
+fn what_is_of_the_moment_or_of_one_client_is_not_kept() {
+    let life = |judged: &Judged| life(&settings(), judged, 0);
+    for status in [429, 302, 500, 503] {
+        assert_eq!(life(&deny(Reply::new(status))), None, "{status}");
+    }
+    assert_eq!(life(&deny(Reply::new(401).header("set-cookie", b"a"))), None);
+    assert_eq!(life(&deny(Reply::new(401))), Some(2 * SECOND));
+    let cookie = Edits { set: vec![("set-cookie".to_owned(), b"a".to_vec())], ..Edits::default() };
+    assert_eq!(life(&judged(Verdict::Allow(cookie))), None);
+    for verdict in [
+        Verdict::Pass,
+        Verdict::Invalid { denied: false },
+        Verdict::Refuse { reply: Reply::new(403), dropped: 0 },
+    ] {
+        assert_eq!(life(&judged(verdict)), None);
+    }
+}
+
+#[test]
+fn a_decision_that_is_too_large_is_not_kept_and_what_was_there_is_forgotten() {
+    let (cache, made) = (Cache::new(settings()), Instant::now());
+    cache.keep(key(1), allow(), made, 0);
+    let large = deny(Reply::new(403).body(vec![b'x'; 5000]));
+    assert_eq!(cache.keep(key(1), large, made, 0), Kept::TooLarge);
+    assert_eq!(at(&cache, made, 0), ("nothing", false));
+}
+
+#[test]
+fn all_entries_together_stay_within_the_bound() {
+    let cache = Cache::new(CacheSettings { max_bytes: 64 << 10, ..settings() });
+    for number in 0..2000_u32 {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        cache.keep(Key::from_bytes(bytes), allow(), Instant::now(), 0);
+    }
+    cache.store.run_pending_tasks();
+    assert!(cache.store.weighted_size() <= 64 << 10, "{}", cache.store.weighted_size());
+    assert!(cache.store.entry_count() > 50);
+}
+
+#[test]
+fn one_caller_refreshes_at_a_time() {
+    let (cache, made) = (Cache::new(settings()), Instant::now());
+    cache.keep(key(1), allow(), made, 0);
+    let Found::Stale(entry) = cache.find(&key(1), made + 11 * SECOND) else { panic!("not stale") };
+    let claim = entry.claim();
+    assert!(claim.is_some() && entry.claim().is_none());
+    drop(claim);
+    assert!(entry.claim().is_some());
+}
+
+proptest! {
+    #[test]
+    fn neither_the_service_nor_chance_lengthens_a_life(
+        seconds in prop_oneof![0.0..20.0_f64, Just(f64::MAX)],
+        draw in any::<u64>(),
+        jitter_percent in 0..=50_u8,
+    ) {
+        let settings = CacheSettings { jitter_percent, ..settings() };
+        let max_age = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let judged =
+            Judged { max_age: Some(max_age), ..judged(Verdict::Allow(Edits::default())) };
+        let most = max_age.min(settings.ttl);
+        let least = most.saturating_sub(most * u32::from(jitter_percent) / 100);
+        match life(&settings, &judged, draw) {
+            Some(life) => prop_assert!(life <= most && life >= least, "{life:?}"),
+            None => prop_assert!(most.is_zero() || jitter_percent > 0 || seconds < 1e-8),
+        }
+    }
+}

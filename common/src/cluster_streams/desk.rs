@@ -1,0 +1,170 @@
+//! The main thread's end: opens streams, and sorts what Envoy hands to it by call.
+
+use crate::envoy::cluster::ClusterError;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{Caller, Clusters, Command, Part};
+use crate::envoy::cluster::ClusterHost;
+use crate::envoy::host::Scheduler;
+use crate::envoy::types::Header;
+use crate::tasks::mailbox::{Mail, Mailbox};
+
+/// The streams of one configuration. Every method runs on the main thread; the lock is for the
+/// type's sake, and is not held while Envoy is called.
+pub(crate) struct Desk {
+    mailbox: Mailbox<Command>,
+    open: Mutex<Open>,
+}
+
+/// The open streams, by the numbers of both sides.
+#[derive(Default)]
+struct Open {
+    streams: HashMap<u64, u64>,
+    callers: HashMap<u64, (u64, Caller)>,
+}
+
+impl Open {
+    fn add(&mut self, number: u64, stream: u64, caller: Caller) {
+        self.streams.insert(number, stream);
+        self.callers.insert(stream, (number, caller));
+    }
+
+    fn take(&mut self, stream: u64) -> Option<Caller> {
+        let (number, caller) = self.callers.remove(&stream)?;
+        self.streams.remove(&number);
+        Some(caller)
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
+        Self { mailbox: Mailbox::new(scheduler), open: Mutex::default() }
+    }
+
+    /// The way here.
+    pub(crate) fn clusters(&self) -> Clusters {
+        Clusters::new(self.mailbox.outbox())
+    }
+
+    /// Carries out what was asked for, when Envoy fires `event`.
+    pub(crate) fn scheduled(&self, host: &mut dyn ClusterHost, event: u64) {
+        for mail in self.mailbox.drain(event) {
+            let Mail::Event(command) = mail else { continue };
+            match command {
+                Command::Open(_, _, caller) if caller.is_gone() => {}
+                Command::Open(number, opening, caller) => match host.open_stream(&opening) {
+                    Ok(stream) => self.open().add(number, stream, caller),
+                    Err(error) => caller.tell(Part::Failed(error)),
+                },
+                Command::Send(number, bytes, end) => {
+                    if let Some(stream) = self.stream(number) {
+                        host.send_data(stream, &bytes, end);
+                    }
+                }
+                Command::Reset(number) => {
+                    if let Some(stream) = self.stream(number) {
+                        self.open().take(stream);
+                        host.reset_stream(stream);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer's headers.
+    pub(crate) fn headers(&self, stream: u64, lines: &[Header<'_>], end: bool) {
+        self.with(stream, |caller| {
+            let status = lines
+                .iter()
+                .find(|line| line.name == b":status")
+                .and_then(|line| StatusCode::from_bytes(line.value).ok())
+                .unwrap_or(StatusCode::BAD_GATEWAY);
+            caller.tell(Part::Head(status, map(lines)));
+            if end {
+                caller.tell(Part::End);
+            }
+        });
+    }
+
+    /// A piece of the answer's body.
+    pub(crate) fn data(
+        &self,
+        host: &mut dyn ClusterHost,
+        stream: u64,
+        chunks: &[&[u8]],
+        end: bool,
+    ) {
+        let room = self.with(stream, |caller| {
+            let room = caller.data(concat(chunks));
+            if room && end {
+                caller.tell(Part::End);
+            }
+            room
+        });
+        if room == Some(false) {
+            self.ended(stream, ClusterError::TooLarge);
+            host.reset_stream(stream);
+        }
+    }
+
+    /// The answer's trailers.
+    pub(crate) fn trailers(&self, stream: u64, lines: &[Header<'_>]) {
+        self.with(stream, |caller| {
+            caller.tell(Part::Trailers(map(lines)));
+            caller.tell(Part::End);
+        });
+    }
+
+    /// Both sides ended, or the stream was reset: it is gone. Whoever has the whole answer no longer
+    /// listens.
+    pub(crate) fn ended(&self, stream: u64, error: ClusterError) {
+        let caller = self.open().take(stream);
+        if let Some(caller) = caller {
+            caller.tell(Part::Failed(error));
+        }
+    }
+
+    /// The configuration is gone, and Envoy with it: every call was reset.
+    pub(crate) fn close(&self) {
+        self.mailbox.close();
+        drop(std::mem::take(&mut *self.open()));
+    }
+
+    fn stream(&self, number: u64) -> Option<u64> {
+        self.open().streams.get(&number).copied()
+    }
+
+    fn with<T>(&self, stream: u64, tell: impl FnOnce(&Caller) -> T) -> Option<T> {
+        self.open().callers.get(&stream).map(|(_, caller)| tell(caller))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn concat(chunks: &[&[u8]]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(chunks.iter().map(|chunk| chunk.len()).sum());
+    for chunk in chunks {
+        bytes.extend_from_slice(chunk);
+    }
+    bytes.freeze()
+}
+
+/// The lines without the pseudo headers. Envoy has checked names and values already.
+fn map(lines: &[Header<'_>]) -> HeaderMap {
+    lines
+        .iter()
+        .filter_map(|line| {
+            let name = HeaderName::from_bytes(line.name).ok()?;
+            Some((name, HeaderValue::from_bytes(line.value).ok()?))
+        })
+        .fold(HeaderMap::new(), |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        })
+}

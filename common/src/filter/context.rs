@@ -1,0 +1,344 @@
+//! What a hook may read, change, count and start: the view of one stream while a hook runs.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::task::AbortHandle;
+
+use crate::api::format::Operator;
+use crate::envoy::attributes::Attribute;
+use crate::envoy::host::Host;
+use crate::envoy::types::Direction;
+use crate::envoy::types::{Body, Map, MetadataSource};
+use crate::filter::headers::{Headers, HeadersMut};
+use crate::filter::metadata::{Metadata, MetadataMut, Unread};
+use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
+use crate::tasks::mailbox::{LostGuard, Mail, Mailbox, Outbox};
+use crate::tasks::runtime;
+
+/// How many finished tasks of a stream may wait to be forgotten.
+const FINISHED_TASKS: usize = 8;
+
+/// One stream, as a hook sees it. Lives as long as the hook.
+pub struct Cx<'a, E: Send + 'static> {
+    host: &'a mut dyn Host,
+    work: &'a mut Work<E>,
+    unread: Unread,
+}
+
+impl<E: Send + 'static> std::fmt::Debug for Cx<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cx").finish_non_exhaustive()
+    }
+}
+
+impl<'a, E: Send + 'static> Cx<'a, E> {
+    pub(crate) fn new(host: &'a mut dyn Host, work: &'a mut Work<E>) -> Self {
+        Self { host, work, unread: Unread::default() }
+    }
+
+    /// Reads a header map.
+    #[must_use]
+    pub fn headers(&self, map: Map) -> Headers<'_> {
+        Headers::new(self.host, map)
+    }
+
+    /// Changes a header map.
+    pub fn headers_mut(&mut self, map: Map) -> HeadersMut<'_> {
+        HeadersMut::new(self.host, map)
+    }
+
+    /// Reads the request's headers.
+    #[must_use]
+    pub fn request(&self) -> Headers<'_> {
+        self.headers(Map::Request)
+    }
+
+    /// Changes the request's headers.
+    pub fn request_mut(&mut self) -> HeadersMut<'_> {
+        self.headers_mut(Map::Request)
+    }
+
+    /// Reads the response's headers.
+    #[must_use]
+    pub fn response(&self) -> Headers<'_> {
+        self.headers(Map::Response)
+    }
+
+    /// Changes the response's headers.
+    pub fn response_mut(&mut self) -> HeadersMut<'_> {
+        self.headers_mut(Map::Response)
+    }
+
+    /// Length of `body` in bytes. Bodies are only read here: a change is a
+    /// [`BodyEdit`](crate::BodyEdit) that a hook returns.
+    #[must_use]
+    pub fn body_len(&self, body: Body) -> usize {
+        self.host.body_len(body)
+    }
+
+    /// Copies `body` out of Envoy's slices.
+    #[must_use]
+    pub fn body(&self, body: Body) -> Vec<u8> {
+        self.host.body(body).concat()
+    }
+
+    /// Bytes of `direction`'s body that are buffered or in the running hook's piece.
+    #[must_use]
+    pub fn body_so_far(&self, direction: Direction) -> usize {
+        let buffered = self.host.body_len(Body::buffered(direction));
+        if self.host.received_is_buffered(direction) {
+            return buffered;
+        }
+        buffered.saturating_add(self.host.body_len(Body::received(direction)))
+    }
+
+    /// Whether the received piece is the buffered body itself (the same bytes).
+    #[must_use]
+    pub fn received_is_buffered(&self, direction: Direction) -> bool {
+        self.host.received_is_buffered(direction)
+    }
+
+    /// The stream's buffer limit in bytes.
+    #[must_use]
+    pub fn buffer_limit(&self) -> u64 {
+        self.host.buffer_limit()
+    }
+
+    /// A textual attribute, as bytes.
+    #[must_use]
+    pub fn attribute(&self, attribute: Attribute) -> Option<&[u8]> {
+        self.host.attribute_str(attribute)
+    }
+
+    /// A numeric attribute.
+    #[must_use]
+    pub fn attribute_int(&self, attribute: Attribute) -> Option<u64> {
+        self.host.attribute_int(attribute)
+    }
+
+    /// A truth-valued attribute.
+    #[must_use]
+    pub fn attribute_bool(&self, attribute: Attribute) -> Option<bool> {
+        self.host.attribute_bool(attribute)
+    }
+
+    /// The upstream cluster that the route names; `None` for a route without one, and when there is
+    /// no such cluster.
+    #[must_use]
+    pub fn cluster_name(&self) -> Option<&[u8]> {
+        self.host.cluster_name()
+    }
+
+    /// Index of the worker that runs this stream.
+    #[must_use]
+    pub fn worker_index(&self) -> u32 {
+        self.host.worker_index()
+    }
+
+    /// Whether Envoy has found a route for the request. Before 1.40 it can't be told: true.
+    #[must_use]
+    pub fn has_route(&self) -> bool {
+        self.host.attribute_str(Attribute::XdsRouteName).is_some()
+    }
+
+    /// Reads metadata of one source.
+    #[must_use]
+    pub fn metadata(&self, source: MetadataSource) -> Metadata<'_> {
+        Metadata::new(self.host, source, &self.unread)
+    }
+
+    /// What could not be read of the metadata that this hook asked for so far.
+    #[must_use]
+    pub const fn unread(&self) -> &Unread {
+        &self.unread
+    }
+
+    /// Changes the dynamic metadata.
+    pub fn metadata_mut(&mut self) -> MetadataMut<'_> {
+        MetadataMut::new(self.host)
+    }
+
+    /// A filter-state object in its serialized form.
+    #[must_use]
+    pub fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
+        self.host.filter_state(key)
+    }
+
+    /// Stores a read-only string in the filter state; once per key and stream.
+    pub fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool {
+        self.host.set_filter_state(key, value)
+    }
+
+    /// Makes Envoy choose the route again when it is next asked for. Request path only.
+    pub fn clear_route_cache(&mut self) {
+        self.host.clear_route_cache();
+    }
+
+    /// Sets a tag on the active tracing span, if there is one.
+    pub fn tag_span(&mut self, key: &str, value: &str) {
+        self.host.tag_span(key, value);
+    }
+
+    /// Counts one.
+    pub fn count(&mut self, counter: Counter) {
+        counter.add(self.host, 1);
+    }
+
+    /// Counts `by`.
+    pub fn count_by(&mut self, counter: Counter, by: u64) {
+        counter.add(self.host, by);
+    }
+
+    /// Counts one under `label`, which is one of a small, fixed set.
+    pub fn count_labelled(&mut self, counter: LabelledCounter, label: &str) {
+        counter.add(self.host, label, 1);
+    }
+
+    /// Raises a gauge by one.
+    pub fn raise(&mut self, gauge: Gauge) {
+        gauge.add(self.host, 1);
+    }
+
+    /// Lowers a gauge by one.
+    pub fn lower(&mut self, gauge: Gauge) {
+        gauge.sub(self.host, 1);
+    }
+
+    /// Records a value in a histogram.
+    pub fn record(&mut self, histogram: Histogram, value: u64) {
+        histogram.record(self.host, value);
+    }
+
+    /// Runs `work` off the worker; its output comes back as an event. It is dropped when the stream
+    /// ends. When it panics, or can't be started, [`HttpStream::lost`] runs instead.
+    ///
+    /// [`HttpStream::lost`]: crate::HttpStream::lost
+    pub fn spawn(&mut self, work: impl Future<Output = E> + Send + 'static) {
+        let guard = LostGuard::new(self.outbox());
+        self.work.start(async move {
+            match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(event) => guard.deliver(event),
+                Err(_) => guard.panicked(),
+            }
+        });
+    }
+
+    /// Runs `work` off the worker without an event at its end; what it has to say goes through an
+    /// [`Cx::outbox`] that it was given. It is dropped when the stream ends.
+    pub fn spawn_silent(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        let outbox = self.outbox();
+        self.work.start(async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                LostGuard::new(outbox).panicked();
+            }
+        });
+    }
+
+    /// Runs `work` off the worker and lets it outlive the stream: for what is only sent, and whose
+    /// answer nobody waits for. It has to have a deadline of its own.
+    pub fn spawn_detached(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        // Without a thread there is nobody to tell; the panic hook logs a panic.
+        let _ = runtime::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
+    }
+
+    /// What `operator` stands for in this stream.
+    #[must_use]
+    pub fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
+        match operator {
+            Operator::Request { names, limit } => {
+                let headers = self.request();
+                let value = names.iter().find_map(|name| headers.get(name))?;
+                Some(value.get(..*limit).unwrap_or(value).to_vec())
+            }
+            Operator::DynamicMetadata { namespace, key } => {
+                self.metadata(MetadataSource::Dynamic).printed(namespace, key)
+            }
+            Operator::RemoteAddress => self.remote_ip().map(|ip| ip.to_string().into_bytes()),
+            Operator::BytesReceived => self.count_of(Attribute::RequestSize),
+            Operator::BytesSent => self.count_of(Attribute::ResponseSize),
+        }
+    }
+
+    fn count_of(&self, attribute: Attribute) -> Option<Vec<u8>> {
+        self.attribute_int(attribute).map(|count| count.to_string().into_bytes())
+    }
+
+    /// The client's address as Envoy trusts it, if it is an IP address.
+    #[must_use]
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        remote_ip(self.attribute(Attribute::SourceAddress)?)
+    }
+
+    /// Sends events to this stream from any thread; for exchanges of many events.
+    pub fn outbox(&mut self) -> Outbox<E> {
+        let host = &mut *self.host;
+        self.work.mailbox.get_or_insert_with(|| Mailbox::new(host.scheduler())).outbox()
+    }
+
+    /// Sends `event` to this stream after `delay`.
+    pub fn after(&mut self, delay: Duration, event: E) {
+        self.spawn(async move {
+            tokio::time::sleep(delay).await;
+            event
+        });
+    }
+}
+
+fn remote_ip(address: &[u8]) -> Option<IpAddr> {
+    let address: SocketAddr = std::str::from_utf8(address).ok()?.parse().ok()?;
+    Some(address.ip())
+}
+
+/// The work of one stream off its worker.
+pub(crate) struct Work<E> {
+    mailbox: Option<Mailbox<E>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl<E: Send + 'static> Work<E> {
+    pub(crate) const fn new() -> Self {
+        Self { mailbox: None, tasks: Vec::new() }
+    }
+
+    fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        if self.tasks.len() >= FINISHED_TASKS {
+            self.tasks.retain(|task| !task.is_finished());
+        }
+        // When no thread runs, dropping the task posts that it was lost.
+        if let Ok(handle) = runtime::spawn(task) {
+            self.tasks.push(handle);
+        }
+    }
+
+    /// The mail that commit number `generation` announced.
+    pub(crate) fn drain(&self, generation: u64) -> impl Iterator<Item = Mail<E>> + use<E> {
+        self.mailbox
+            .as_ref()
+            .map(|mailbox| mailbox.drain(generation))
+            .unwrap_or_default()
+            .into_iter()
+    }
+
+    /// Ends the hand-over and cancels every task. Afterwards no other thread calls Envoy for this
+    /// stream.
+    pub(crate) fn close(&mut self) {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.close();
+        }
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl<E> Drop for Work<E> {
+    fn drop(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}

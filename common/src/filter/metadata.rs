@@ -1,0 +1,302 @@
+//! Metadata of the stream, its route and its cluster.
+
+use std::cell::{Cell, RefCell};
+
+use callout_protos::envoy::config::core::v3 as core;
+use callout_protos::pbjson_types::{Any, ListValue, Struct, Value, value::Kind};
+use prost::Message;
+
+use crate::api::text::sanitized;
+use crate::envoy::host::Host;
+use crate::envoy::types::{MetadataSource, MetadataValue};
+
+/// What could not be read of the metadata that a hook asked for: what the service is told then
+/// lacks it.
+#[derive(Debug, Default)]
+pub struct Unread {
+    count: Cell<u64>,
+    first: RefCell<Option<(String, String)>>,
+}
+
+impl Unread {
+    /// How many values could not be read.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Namespace and key of the first; the key is empty for typed metadata.
+    #[must_use]
+    pub fn first(&self) -> Option<(String, String)> {
+        self.first.borrow().clone()
+    }
+
+    fn note(&self, namespace: &str, key: &str) {
+        if self.count.replace(self.count.get().saturating_add(1)) == 0 {
+            *self.first.borrow_mut() = Some((namespace.to_owned(), key.to_owned()));
+        }
+    }
+}
+
+/// Reads the metadata of one source.
+#[derive(Clone, Copy)]
+pub struct Metadata<'a> {
+    host: &'a dyn Host,
+    source: MetadataSource,
+    unread: &'a Unread,
+}
+
+impl std::fmt::Debug for Metadata<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metadata").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Metadata<'a> {
+    pub(crate) const fn new(
+        host: &'a dyn Host,
+        source: MetadataSource,
+        unread: &'a Unread,
+    ) -> Self {
+        Self { host, source, unread }
+    }
+
+    /// One value. Of an object, a list that holds objects, and null it tells only that it is there.
+    #[must_use]
+    pub fn get(&self, namespace: &str, key: &str) -> Option<MetadataValue> {
+        self.host.metadata(self.source, namespace, key)
+    }
+
+    /// One value as Envoy's formatter prints it: a list as JSON. What can't be read is noted.
+    #[must_use]
+    pub fn printed(&self, namespace: &str, key: &str) -> Option<Vec<u8>> {
+        match self.get(namespace, key)? {
+            MetadataValue::String(text) => Some(text),
+            MetadataValue::Unreadable => {
+                self.unread.note(namespace, key);
+                None
+            }
+            other => serde_json::to_vec(&json(&other)).ok(),
+        }
+    }
+
+    /// Every key of a namespace that can be read, with its value. The others are noted.
+    #[must_use]
+    pub fn values(&self, namespace: &str) -> Vec<(String, MetadataValue)> {
+        let mut values = Vec::new();
+        for key in self.host.metadata_keys(self.source, namespace) {
+            // A key that is not UTF-8 can't be asked for, nor sent.
+            let key = String::from_utf8(key);
+            let name = key.as_deref().unwrap_or_default();
+            match key.as_ref().ok().and_then(|key| self.get(namespace, key)) {
+                Some(MetadataValue::Unreadable) | None => self.unread.note(namespace, name),
+                Some(value) => values.push((name.to_owned(), value)),
+            }
+        }
+        values
+    }
+
+    /// Adds what there is under the namespaces `untyped` and, since Envoy 1.40, `typed`, as the
+    /// messages of Envoy's services carry it. Namespaces that are absent are passed over; what is
+    /// there, or may be, and can't be read is noted.
+    pub fn collect(&self, untyped: &[String], typed: &[String], into: &mut core::Metadata) {
+        for namespace in untyped {
+            let values = self.values(namespace);
+            if !values.is_empty() {
+                into.filter_metadata.insert(namespace.clone(), fields(values));
+            }
+        }
+        for namespace in typed {
+            if !self.host.reads_typed_metadata() {
+                self.unread.note(namespace, "");
+            } else if let Some((type_url, value)) = self.typed(namespace) {
+                let any = Any { type_url: sanitized(&type_url), value: value.into() };
+                into.typed_filter_metadata.insert(namespace.clone(), any);
+            }
+        }
+    }
+
+    /// A typed value as (type URL, bytes); needs Envoy 1.40.
+    #[must_use]
+    pub fn typed(&self, namespace: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.host.typed_metadata(self.source, namespace)
+    }
+}
+
+/// Bytes of the serialized form of `values`.
+#[must_use]
+pub fn encoded_len(values: &Struct) -> usize {
+    values.encoded_len()
+}
+
+/// Values as a `Struct`.
+fn fields(values: Vec<(String, MetadataValue)>) -> Struct {
+    Struct { fields: values.into_iter().map(|(key, value)| (key, message(value))).collect() }
+}
+
+fn message(value: MetadataValue) -> Value {
+    let kind = match value {
+        MetadataValue::Number(number) => Kind::NumberValue(number),
+        MetadataValue::String(text) => Kind::StringValue(sanitized(&text)),
+        MetadataValue::Bool(truth) => Kind::BoolValue(truth),
+        MetadataValue::List(list) => {
+            Kind::ListValue(ListValue { values: list.into_iter().map(message).collect() })
+        }
+        MetadataValue::Unreadable => Kind::NullValue(0),
+    };
+    Value { kind: Some(kind) }
+}
+
+fn json(value: &MetadataValue) -> serde_json::Value {
+    match value {
+        // A whole number is printed without a point.
+        #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
+        MetadataValue::Number(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
+            (*number as i64).into()
+        }
+        MetadataValue::Number(number) => (*number).into(),
+        MetadataValue::String(text) => sanitized(text).into(),
+        MetadataValue::Bool(truth) => (*truth).into(),
+        MetadataValue::List(list) => list.iter().map(json).collect(),
+        MetadataValue::Unreadable => serde_json::Value::Null,
+    }
+}
+
+/// Changes the dynamic metadata.
+pub struct MetadataMut<'a> {
+    host: &'a mut dyn Host,
+}
+
+impl std::fmt::Debug for MetadataMut<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetadataMut").finish_non_exhaustive()
+    }
+}
+
+impl<'a> MetadataMut<'a> {
+    pub(crate) fn new(host: &'a mut dyn Host) -> Self {
+        Self { host }
+    }
+
+    /// Sets a string.
+    pub fn set_str(&mut self, namespace: &str, key: &str, value: &str) -> bool {
+        self.set(namespace, key, &MetadataValue::String(value.as_bytes().to_vec()))
+    }
+
+    /// Sets a number.
+    pub fn set_number(&mut self, namespace: &str, key: &str, value: f64) -> bool {
+        self.set(namespace, key, &MetadataValue::Number(value))
+    }
+
+    /// Sets a number, string or truth value; `false` for others.
+    pub fn set(&mut self, namespace: &str, key: &str, value: &MetadataValue) -> bool {
+        self.host.set_metadata(namespace, key, value)
+    }
+
+    /// Merges a `Struct`. Before Envoy 1.40 only its numbers, strings and truth values can be set:
+    /// `false` when others had to be left out.
+    pub fn merge_struct(&mut self, namespace: &str, values: &Struct) -> bool {
+        if self.host.merge_metadata(namespace, &values.encode_to_vec()) {
+            return true;
+        }
+        values.fields.iter().fold(true, |whole, (key, value)| {
+            let flat = match &value.kind {
+                Some(Kind::NumberValue(number)) => MetadataValue::Number(*number),
+                Some(Kind::StringValue(text)) => MetadataValue::String(text.clone().into_bytes()),
+                Some(Kind::BoolValue(truth)) => MetadataValue::Bool(*truth),
+                _ => return false,
+            };
+            self.set(namespace, key, &flat) && whole
+        })
+    }
+
+    /// Sets typed metadata from a serialized `google.protobuf.Any`; `false` before Envoy 1.40.
+    pub fn set_typed(&mut self, namespace: &str, serialized_any: &[u8]) -> bool {
+        self.host.set_typed_metadata(namespace, serialized_any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeHost;
+
+    const NAMESPACE: &str = "n";
+
+    fn host(values: &[(&str, MetadataValue)]) -> FakeHost {
+        let mut host = FakeHost::default();
+        for (key, value) in values {
+            let place = (MetadataSource::Dynamic, NAMESPACE.to_owned(), (*key).to_owned());
+            host.metadata.insert(place, value.clone());
+        }
+        host
+    }
+
+    fn list() -> MetadataValue {
+        MetadataValue::List(vec![
+            MetadataValue::String(b"a".to_vec()),
+            MetadataValue::Number(2.0),
+            MetadataValue::Bool(true),
+        ])
+    }
+
+    #[test]
+    fn lists_are_sent_and_what_can_not_be_read_is_noted() {
+        let host = host(&[("list", list()), ("object", MetadataValue::Unreadable)]);
+        let unread = Unread::default();
+        let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
+        let mut context = core::Metadata::default();
+        metadata.collect(&[NAMESPACE.to_owned(), "none".to_owned()], &[], &mut context);
+        let fields = &context.filter_metadata[NAMESPACE].fields;
+        assert_eq!((fields.len(), context.filter_metadata.len()), (1, 1));
+        let Some(Kind::ListValue(sent)) = &fields["list"].kind else { panic!("not a list") };
+        assert_eq!(sent.values.len(), 3);
+        assert_eq!(unread.count(), 1);
+        assert_eq!(unread.first(), Some((NAMESPACE.to_owned(), "object".to_owned())));
+    }
+
+    #[test]
+    fn an_empty_list_is_sent_and_nothing_is_noted() {
+        let host = host(&[("list", MetadataValue::List(Vec::new()))]);
+        let unread = Unread::default();
+        let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
+        let mut context = core::Metadata::default();
+        metadata.collect(&[NAMESPACE.to_owned()], &[], &mut context);
+        assert_eq!(context.filter_metadata[NAMESPACE].fields.len(), 1);
+        assert_eq!(unread.count(), 0);
+    }
+
+    #[test]
+    fn typed_metadata_that_this_envoy_does_not_hand_out_is_noted() {
+        let (host, unread) = (FakeHost::default(), Unread::default());
+        let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
+        metadata.collect(&[], &["t".to_owned()], &mut core::Metadata::default());
+        assert_eq!(unread.first(), Some(("t".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn a_value_is_printed_as_envoy_prints_it() {
+        let host = host(&[
+            ("text", MetadataValue::String(b"a\"b".to_vec())),
+            ("whole", MetadataValue::Number(7.0)),
+            ("part", MetadataValue::Number(7.5)),
+            ("truth", MetadataValue::Bool(true)),
+            ("list", list()),
+            ("object", MetadataValue::Unreadable),
+        ]);
+        let unread = Unread::default();
+        let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
+        let printed = |key| metadata.printed(NAMESPACE, key).map(|text| sanitized(&text));
+        for (key, text) in [
+            ("text", "a\"b"),
+            ("whole", "7"),
+            ("part", "7.5"),
+            ("truth", "true"),
+            ("list", r#"["a",2,true]"#),
+        ] {
+            assert_eq!(printed(key).as_deref(), Some(text));
+        }
+        assert_eq!((printed("none"), unread.count()), (None, 0));
+        assert_eq!((printed("object"), unread.count()), (None, 1));
+    }
+}

@@ -1,0 +1,12 @@
+//! What the author of a filter implements and sees.
+
+pub mod gate;
+pub mod call_stats;
+pub mod stream;
+pub mod context;
+pub mod decision;
+pub mod metadata;
+pub mod headers;
+pub mod stats;
+
+pub use self::stream::{Filter, HttpStream, NoRoute};

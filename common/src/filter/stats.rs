@@ -1,0 +1,137 @@
+//! Statistics: defined while a filter is configured, changed by its streams.
+
+use crate::api::config::ConfigError;
+use crate::cluster_streams::Clusters;
+use crate::envoy::host::{ConfigHost, Host};
+use crate::envoy::types::{MetricId, MetricKind, MetricOp};
+
+/// What a filter may do while it is configured.
+pub struct Setup<'a> {
+    host: &'a mut dyn ConfigHost,
+    prefix: String,
+    clusters: Clusters,
+}
+
+impl std::fmt::Debug for Setup<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Setup<'a> {
+    /// A set-up for the filter called `filter`.
+    pub fn new(host: &'a mut dyn ConfigHost, filter: &str, clusters: Clusters) -> Self {
+        Self { host, prefix: format!("{filter}."), clusters }
+    }
+
+    /// The way to Envoy's clusters for the work of this configuration.
+    #[must_use]
+    pub const fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
+    /// Puts the filter's `stat_prefix` between the filter's name and the metric's own.
+    pub fn stat_prefix(&mut self, prefix: &str) {
+        if !prefix.is_empty() {
+            self.prefix.push_str(prefix);
+            self.prefix.push('.');
+        }
+    }
+
+    /// Whether Envoy only validates the configuration: start no thread, open no socket.
+    #[must_use]
+    pub fn validating(&self) -> bool {
+        self.host.validating()
+    }
+
+    /// Defines the counter `<metrics_namespace>.<filter>.<stat_prefix>.<name>`.
+    ///
+    /// # Errors
+    /// When Envoy refuses the metric.
+    pub fn counter(&mut self, name: &str) -> Result<Counter, ConfigError> {
+        self.define(MetricKind::Counter, name).map(Counter)
+    }
+
+    /// Defines a gauge; named as counters are.
+    ///
+    /// # Errors
+    /// When Envoy refuses the metric.
+    pub fn gauge(&mut self, name: &str) -> Result<Gauge, ConfigError> {
+        self.define(MetricKind::Gauge, name).map(Gauge)
+    }
+
+    /// Defines a histogram; named as counters are.
+    ///
+    /// # Errors
+    /// When Envoy refuses the metric.
+    pub fn histogram(&mut self, name: &str) -> Result<Histogram, ConfigError> {
+        self.define(MetricKind::Histogram, name).map(Histogram)
+    }
+
+    /// Defines a counter with one label of a small, fixed set of values.
+    ///
+    /// # Errors
+    /// When Envoy refuses the metric.
+    pub fn labelled_counter(
+        &mut self,
+        name: &str,
+        label: &str,
+    ) -> Result<LabelledCounter, ConfigError> {
+        let full = format!("{}{name}", self.prefix);
+        self.host
+            .define_metric(MetricKind::Counter, &full, &[label])
+            .map(LabelledCounter)
+            .ok_or_else(|| ConfigError::whole(format!("Envoy refused the metric `{full}`")))
+    }
+
+    fn define(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, ConfigError> {
+        let full = format!("{}{name}", self.prefix);
+        self.host
+            .define_metric(kind, &full, &[])
+            .ok_or_else(|| ConfigError::whole(format!("Envoy refused the metric `{full}`")))
+    }
+}
+
+/// A count that only goes up.
+#[derive(Debug, Clone, Copy)]
+pub struct Counter(MetricId);
+
+/// A count of a few kinds, told apart by one label.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelledCounter(MetricId);
+
+/// A level that goes up and down.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauge(MetricId);
+
+/// A distribution of values.
+#[derive(Debug, Clone, Copy)]
+pub struct Histogram(MetricId);
+
+impl Counter {
+    pub(crate) fn add(self, host: &mut dyn Host, by: u64) {
+        host.metric(self.0, &[], MetricOp::Count(by));
+    }
+}
+
+impl LabelledCounter {
+    pub(crate) fn add(self, host: &mut dyn Host, label: &str, by: u64) {
+        host.metric(self.0, &[label], MetricOp::Count(by));
+    }
+}
+
+impl Gauge {
+    pub(crate) fn add(self, host: &mut dyn Host, by: u64) {
+        host.metric(self.0, &[], MetricOp::Raise(by));
+    }
+
+    pub(crate) fn sub(self, host: &mut dyn Host, by: u64) {
+        host.metric(self.0, &[], MetricOp::Lower(by));
+    }
+}
+
+impl Histogram {
+    pub(crate) fn record(self, host: &mut dyn Host, value: u64) {
+        host.metric(self.0, &[], MetricOp::Record(value));
+    }
+}

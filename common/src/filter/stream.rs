@@ -1,0 +1,111 @@
+//! The two traits that a filter implements: [`Filter`], configured once, and [`HttpStream`], one
+//! request and its response.
+
+use std::sync::Arc;
+
+use crate::api::config::{ConfigError, RawConfig};
+use crate::envoy::reply::Reply;
+use crate::envoy::types::Direction;
+use crate::filter::context::Cx;
+use crate::filter::decision::{Resume, Step};
+use crate::filter::stats::Setup;
+
+/// A configured filter, shared by the workers.
+pub trait Filter: Send + Sync + Sized + 'static {
+    /// One request and its response.
+    type Stream: HttpStream;
+    /// The per-route configuration, or [`NoRoute`].
+    type Route: Send + Sync + 'static;
+
+    /// Makes the filter from its configuration. Runs on the main thread, under `--mode validate`
+    /// too, so it starts no thread and opens no socket.
+    ///
+    /// # Errors
+    /// The field that is wrong and why; Envoy then refuses the whole configuration.
+    fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError>;
+
+    /// Makes the per-route configuration. Runs on the main thread, possibly before
+    /// [`Filter::configure`] and without any filter at all.
+    ///
+    /// # Errors
+    /// The field that is wrong and why.
+    fn route(raw: RawConfig<'_>) -> Result<Self::Route, ConfigError>;
+
+    /// A new stream, made in its first hook, with the per-route configuration that holds then.
+    fn stream(self: &Arc<Self>, route: Option<Arc<Self::Route>>) -> Self::Stream;
+}
+
+/// One request and its response, on one worker; needs no locks.
+///
+/// Hooks of the response may run for a stream whose request hooks never did, because an earlier
+/// filter answered. Every hook has to be total.
+pub trait HttpStream: 'static {
+    /// What work off the worker sends back.
+    type Event: Send + 'static;
+
+    /// The request's headers; `end` when no body and no trailers follow.
+    fn request_headers(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+        let _ = (cx, end);
+        Step::Continue
+    }
+    /// A piece of the request's body; `end` with the last one when no trailers follow.
+    fn request_body(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+        let _ = (cx, end);
+        Step::Continue
+    }
+    /// The request's trailers.
+    fn request_trailers(&mut self, cx: &mut Cx<'_, Self::Event>) -> Step {
+        let _ = cx;
+        Step::Continue
+    }
+    /// The response's headers, local replies of Envoy and of other filters included.
+    fn response_headers(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+        let _ = (cx, end);
+        Step::Continue
+    }
+    /// A piece of the response's body; `end` with the last one when no trailers follow.
+    fn response_body(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+        let _ = (cx, end);
+        Step::Continue
+    }
+    /// The response's trailers.
+    fn response_trailers(&mut self, cx: &mut Cx<'_, Self::Event>) -> Step {
+        let _ = cx;
+        Step::Continue
+    }
+
+    /// Work off the worker sent `event`.
+    fn event(&mut self, cx: &mut Cx<'_, Self::Event>, event: Self::Event) -> Resume;
+
+    /// Work off the worker ended without its event: it panicked, or could not be started. There is
+    /// no verdict, so the default answers 500.
+    fn lost(&mut self, cx: &mut Cx<'_, Self::Event>) -> Resume {
+        let _ = cx;
+        Resume::Reply(Reply::new(500).details("callout_lost"))
+    }
+
+    /// `direction` was let go on: what was held has reached the filters behind, as far as they take
+    /// it now. Not called when that ended the stream.
+    fn resumed(&mut self, cx: &mut Cx<'_, Self::Event>, direction: Direction) {
+        let _ = (cx, direction);
+    }
+
+    /// The stream ended, in whatever way. Pending work has been cancelled.
+    fn complete(&mut self, cx: &mut Cx<'_, Self::Event>) {
+        let _ = cx;
+    }
+}
+
+/// The per-route configuration of a filter that has none: any is refused.
+#[derive(Debug, Clone, Copy)]
+pub struct NoRoute;
+
+impl NoRoute {
+    /// Refuses a per-route configuration.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn refuse(_raw: RawConfig<'_>) -> Result<Self, ConfigError> {
+        Err(ConfigError::whole("this filter takes no per-route configuration"))
+    }
+}

@@ -1,0 +1,3 @@
+//! What HTTP says of header lines.
+
+pub mod rules;

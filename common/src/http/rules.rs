@@ -1,0 +1,55 @@
+//! What makes a header line well-formed, and how large a map of them may be.
+
+/// Envoy's default limit of a header map, in lines.
+pub const MAX_LINES: usize = 100;
+
+/// Envoy's default limit of a header map, in bytes.
+const MAX_BYTES: usize = 60 << 10;
+
+/// The size of a header map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Header lines.
+    pub lines: usize,
+    /// Bytes of all names and values.
+    pub bytes: usize,
+}
+
+impl Size {
+    /// Whether a map that had the size `before` and has this one now is within Envoy's limits. A
+    /// gateway may have raised them, which a module can't read: what came in fits.
+    #[must_use]
+    pub fn is_within_limits(self, before: Self) -> bool {
+        self.lines <= before.lines.max(MAX_LINES) && self.bytes <= before.bytes.max(MAX_BYTES)
+    }
+}
+
+/// Whether `name` is a header name as RFC 9110 section 5.1 has it: a non-empty token.
+#[must_use]
+pub fn valid_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Whether `value` may stand on a header line (RFC 9110 section 5.5): no control byte but the tab.
+#[must_use]
+pub fn valid_value(value: &[u8]) -> bool {
+    value.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f))
+}
+
+/// Whether `name` (lower-case) belongs to one connection or to the framing of one message (RFC 9110
+/// section 7.6.1, RFC 9112 section 6), so that no service may set it.
+#[must_use]
+pub fn is_framing(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "content-length"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}

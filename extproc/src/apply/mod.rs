@@ -1,0 +1,398 @@
+//! Carries out what the machine wants done.
+
+pub(crate) mod body;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Buf;
+use callout_common::envoy::types::{Body, MetadataSource};
+use callout_common::grpc::{CallError, Failure, Service};
+use callout_common::{Direction, Map, Reply, ReplyPart};
+use callout_protos::envoy::config::core::v3::Metadata;
+use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
+use callout_protos::pbjson_types::{Any, Struct, value::Kind};
+use prost::Message;
+
+use crate::apply::body::Bodies;
+use crate::call::exchange::Session;
+use crate::decide::immediate;
+use crate::decide::length;
+use crate::decide::machine::{Action, LengthRule, Target, What};
+use crate::decide::mutate;
+use crate::decide::mutate::{Kind as MessageKind, Length, Op};
+use crate::request::attributes::Attributes;
+use crate::request::message;
+use crate::request::message::Exchange;
+use crate::stream::{Context, Event, Stream};
+
+/// What actions came to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) request: bool,
+    pub(crate) response: bool,
+    pub(crate) reply: Option<Reply>,
+    /// Parts of a reply, in order.
+    pub(crate) parts: Vec<ReplyPart>,
+    /// What becomes of the bodies, before anything else.
+    pub(crate) bodies: Bodies,
+}
+
+/// Why an action can't be carried out.
+enum Rejected {
+    /// The answer asks for what may not be, in the words of the details.
+    Answer(&'static str),
+    /// The body of this direction is longer than Envoy may buffer.
+    TooLong(Direction),
+}
+
+impl Stream {
+    /// Carries actions out in order. One that can't be ends the exchange.
+    pub(crate) fn carry_out(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            if let Action::TakeParked(direction) = action {
+                let behind = *slot(&mut self.behind, direction);
+                let bytes = outcome.bodies.take(cx, direction, behind);
+                // What comes of it comes before the rest.
+                for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
+                    queue.push_front(action);
+                }
+            } else if let Err(rejected) = self.act(cx, action, &mut outcome) {
+                outcome = Outcome::default();
+                queue = match rejected {
+                    Rejected::Answer(details) => self.machine.rejected(details),
+                    Rejected::TooLong(direction) => self.machine.too_long_an_answer(direction),
+                }
+                .into();
+            }
+        }
+        outcome
+    }
+
+    fn act(
+        &mut self,
+        cx: &mut Context<'_>,
+        action: Action,
+        outcome: &mut Outcome,
+    ) -> Result<(), Rejected> {
+        let stats = self.filter.stats;
+        match action {
+            Action::Send { direction, what, number, within } => {
+                self.send(cx, direction, what, &outcome.bodies);
+                if let Some(within) = within {
+                    cx.after(within, Event::Deadline { direction, number });
+                }
+            }
+            Action::MoreTime { direction, number, within } => {
+                cx.after(within, Event::Deadline { direction, number });
+            }
+            Action::Edit { direction, target, mutation } => {
+                self.edit(cx, direction, target, mutation).map_err(Rejected::Answer)?;
+            }
+            Action::DropContentLength(direction) => {
+                cx.headers_mut(headers_of(direction)).remove("content-length");
+            }
+            Action::ReplaceBody(direction, bytes) => {
+                let behind = *slot(&mut self.behind, direction);
+                let shown = *slot(&mut self.shown, direction);
+                let mut rest = outcome.bodies.take(cx, direction, behind);
+                rest.advance(shown.min(rest.len()));
+                outcome.bodies.append(cx, direction, &bytes);
+                outcome.bodies.append(cx, direction, &rest);
+            }
+            Action::PutBody(direction, bytes) => {
+                // With something in its buffer Envoy itself looks at the limit, if it is to be kept.
+                let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
+                let first = cx.body_len(Body::buffered(direction)) == 0;
+                if first && limit > 0 && bytes.len() > limit {
+                    return Err(Rejected::TooLong(direction));
+                }
+                let behind = *slot(&mut self.behind, direction);
+                outcome.bodies.take(cx, direction, behind);
+                outcome.bodies.append(cx, direction, &bytes);
+            }
+            Action::TakeBody(direction) => {
+                let behind = *slot(&mut self.behind, direction);
+                outcome.bodies.take(cx, direction, behind);
+            }
+            Action::AppendBody(direction, bytes) => outcome.bodies.append(cx, direction, &bytes),
+            Action::PrependBody(direction, bytes) => {
+                let behind = *slot(&mut self.behind, direction);
+                outcome.bodies.prepend(cx, direction, &bytes, behind);
+            }
+            Action::Failed(cause) => self.outcome.failed(cause),
+            Action::Gather(direction, delay) => cx.after(delay, Event::Gathered(direction)),
+            Action::Nudge(direction) => {
+                // A stream that has ended needs none.
+                let _ = cx.outbox().send(Event::Nudge(direction));
+            }
+            // Carried out by the caller, because of what follows from it.
+            Action::TakeParked(_) => {}
+            Action::CheckLength(direction) => {
+                let body = outcome.bodies.len(cx, direction);
+                if !length::fits(cx.headers(headers_of(direction)), body) {
+                    return Err(Rejected::Answer(
+                        "mismatch_between_content_length_and_the_length_of_the_mutated_body",
+                    ));
+                }
+            }
+            Action::RestoreLength(direction) => self.lengths.restore(cx, direction),
+            Action::ClearRouteCache => cx.clear_route_cache(),
+            Action::Metadata { values, typed } => self.keep_metadata(cx, values, &typed),
+            Action::Count(stat) => cx.count(stats.of(stat)),
+            Action::Release(Direction::Request) => outcome.request = true,
+            Action::Release(Direction::Response) => outcome.response = true,
+            Action::Reply(reply) => {
+                self.outcome.refused();
+                cx.count(stats.immediate_responses_sent);
+                outcome.reply = Some(reply);
+            }
+            Action::Immediate(answer) => {
+                let (reply, rejected) = immediate::reply(
+                    *answer,
+                    &self.config().mutation_rules,
+                    self.config().callout.append_action,
+                )
+                .map_err(Rejected::Answer)?;
+                cx.count_by(stats.rejected_header_mutations, rejected);
+                cx.count(stats.immediate_responses_sent);
+                outcome.reply = Some(reply);
+            }
+            Action::Part(part) => {
+                let part = immediate::part(*part).map_err(Rejected::Answer)?;
+                if matches!(part, ReplyPart::Headers { .. }) {
+                    cx.count(stats.immediate_responses_sent);
+                }
+                outcome.parts.push(part);
+            }
+            Action::HalfClose => self.session = None,
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, direction: Direction, what: What, bodies: &Bodies) {
+        let forward = &self.config().forward;
+        let sent = what.clone();
+        let request = match what {
+            What::Headers { end } => {
+                let lines = cx.headers(headers_of(direction)).all();
+                message::of_headers(direction, message::headers(&lines, forward), end)
+            }
+            What::Trailers => {
+                let lines = cx.headers(trailers_of(direction)).all();
+                message::of_trailers(direction, message::headers(&lines, forward))
+            }
+            What::Body { end } => {
+                let body = bodies.ours(cx, direction, *slot(&mut self.behind, direction));
+                *slot(&mut self.shown, direction) = body.len();
+                message::of_body(direction, body, end)
+            }
+            What::Piece { bytes, end } => message::of_body(direction, bytes, end),
+        };
+        let attributes = self.attributes(cx, direction);
+        let settings = &self.config().settings;
+        let exchange = if settings.observability {
+            Exchange::Observed
+        } else if self.opened {
+            Exchange::Later
+        } else {
+            Exchange::First(self.machine.modes(), settings.send_body_without_waiting)
+        };
+        self.outcome.sent(direction, &sent);
+        let message = message::message(request, self.metadata(cx), attributes, exchange);
+        if self.session.is_none() && !self.opened {
+            self.open(cx);
+        }
+        self.opened = true;
+        if let Some(session) = &self.session {
+            session.send(&message);
+            cx.count(self.filter.stats.stream_msgs_sent);
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context<'_>) {
+        let overrides = self.overrides();
+        let service: &Service = overrides
+            .and_then(|overrides| overrides.service.as_ref())
+            .unwrap_or_else(|| &self.config().service);
+        let mut metadata = service.metadata.fill(|operator| cx.operator(operator));
+        if let Some(overrides) = overrides {
+            overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
+        }
+        let client = service.client.clone().through(&self.filter.clusters);
+        let refused = match &self.filter.breaker {
+            Some(breaker) if !breaker.admits(Instant::now()) => {
+                cx.count(self.filter.stats.breaker_open);
+                Some(CallError::BreakerOpen)
+            }
+            _ => None,
+        };
+        let place = self.filter.places.take();
+        let refused = refused.or_else(|| {
+            place.is_none().then(|| {
+                cx.count(self.filter.stats.too_many_streams);
+                CallError::TooMany
+            })
+        });
+        if let Some(error) = refused {
+            // As an event: a hook can't let go what it is about to hold.
+            let _ = cx.outbox().send(Event::Closed(Err(Failure::Call(error))));
+            return;
+        }
+        let (session, work) =
+            Session::new(client, metadata, self.config().linger, place, cx.outbox());
+        cx.spawn_detached(work);
+        cx.count(self.filter.stats.streams_started);
+        self.session = Some(session);
+    }
+
+    /// The attributes of `direction`, with its first message.
+    fn attributes(&mut self, cx: &Context<'_>, direction: Direction) -> Option<Struct> {
+        let [request, response] = &mut self.attributes_sent;
+        let sent = match direction {
+            Direction::Request => request,
+            Direction::Response => response,
+        };
+        if std::mem::replace(sent, true) {
+            return None;
+        }
+        let chosen = |own: Option<&Attributes>, filter: &Attributes| {
+            own.unwrap_or(filter).values(cx, self.began)
+        };
+        let overrides = self.overrides();
+        match direction {
+            Direction::Request => chosen(
+                overrides.and_then(|overrides| overrides.request_attributes.as_ref()),
+                &self.config().request_attributes,
+            ),
+            Direction::Response => chosen(
+                overrides.and_then(|overrides| overrides.response_attributes.as_ref()),
+                &self.config().response_attributes,
+            ),
+        }
+    }
+
+    /// `metadata_context`: the cluster's metadata, under the stream's own.
+    fn metadata(&self, cx: &Context<'_>) -> Metadata {
+        let mut context = Metadata::default();
+        for (source, namespaces) in [
+            (MetadataSource::Cluster, self.namespaces(|options| options.cluster.as_ref())),
+            (MetadataSource::Dynamic, self.namespaces(|options| options.forwarding.as_ref())),
+        ] {
+            if let Some(namespaces) = namespaces {
+                cx.metadata(source).collect(&namespaces.untyped, &namespaces.typed, &mut context);
+            }
+        }
+        context
+    }
+
+    /// Keeps what the configuration wants of an answer's metadata: each top-level key is a
+    /// namespace.
+    fn keep_metadata(
+        &self,
+        cx: &mut Context<'_>,
+        values: Option<Struct>,
+        typed: &HashMap<String, Any>,
+    ) {
+        let Some(wanted) = self.namespaces(|options| options.receiving.as_ref()) else { return };
+        let mut metadata = cx.metadata_mut();
+        for (namespace, value) in values.into_iter().flat_map(|values| values.fields) {
+            if wanted.untyped.contains(&namespace) {
+                let values = match value.kind {
+                    Some(Kind::StructValue(values)) => values,
+                    _ => Struct::default(),
+                };
+                metadata.merge_struct(&namespace, &values);
+            }
+        }
+        for (namespace, value) in typed {
+            if wanted.typed.contains(namespace) {
+                metadata.set_typed(namespace, &value.encode_to_vec());
+            }
+        }
+    }
+
+    fn edit(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        target: Target,
+        mutation: HeaderMutation,
+    ) -> Result<(), &'static str> {
+        let (map, kind) = match (target, direction) {
+            (Target::Headers { replaces }, Direction::Request) => {
+                (Map::Request, MessageKind::Request { method: replaces })
+            }
+            (Target::Headers { .. }, Direction::Response) => (Map::Response, MessageKind::Response),
+            (Target::Trailers, _) => (trailers_of(direction), MessageKind::Trailers),
+        };
+        if matches!(target, Target::Headers { .. }) {
+            self.lengths.remember(direction, cx.headers(map));
+        }
+        let held = cx.headers(map).get("content-length").map(<[u8]>::to_vec);
+        let length = match target {
+            Target::Headers { replaces: true } | Target::Trailers => Length::Dropped,
+            Target::Headers { .. } => match self.machine.length_rule(direction) {
+                LengthRule::Free => Length::Checked,
+                LengthRule::Fixed => Length::Fixed(held.as_deref()),
+                LengthRule::Dropped => Length::Dropped,
+            },
+        };
+        let plan = mutate::plan(
+            mutation,
+            &self.config().mutation_rules,
+            kind,
+            length,
+            self.config().callout.append_action,
+        )?;
+        cx.count_by(self.filter.stats.rejected_header_mutations, plan.rejected);
+        if plan.ops.is_empty() {
+            return Ok(());
+        }
+        let before = cx.headers(map).size();
+        let mut headers = cx.headers_mut(map);
+        for op in plan.ops {
+            match op {
+                Op::Remove(name) => headers.remove(&name),
+                Op::Set(name, value) => headers.set(&name, &value),
+                Op::Add(name, value) => headers.add(&name, &value),
+                Op::AddIfAbsent(name, value) => {
+                    headers.view().get(&name).is_some() || headers.add(&name, &value)
+                }
+                Op::SetIfPresent(name, value) => {
+                    headers.view().get(&name).is_none() || headers.set(&name, &value)
+                }
+            };
+        }
+        if cx.headers(map).size().is_within_limits(before) {
+            Ok(())
+        } else {
+            Err("header_mutation_result_exceeds_limit")
+        }
+    }
+}
+
+/// The one of two values that belongs to `direction`.
+pub(crate) const fn slot<T>(both: &mut [T; 2], direction: Direction) -> &mut T {
+    let [request, response] = both;
+    match direction {
+        Direction::Request => request,
+        Direction::Response => response,
+    }
+}
+
+pub(crate) const fn headers_of(direction: Direction) -> Map {
+    match direction {
+        Direction::Request => Map::Request,
+        Direction::Response => Map::Response,
+    }
+}
+
+const fn trailers_of(direction: Direction) -> Map {
+    match direction {
+        Direction::Request => Map::RequestTrailers,
+        Direction::Response => Map::ResponseTrailers,
+    }
+}

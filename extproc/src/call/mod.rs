@@ -1,0 +1,4 @@
+//! The exchange with the processor, off the worker.
+
+pub(crate) mod exchange;
+pub(crate) mod replay_buffer;

@@ -1,0 +1,173 @@
+//! What this suite adds to `ExternalProcessor`: the fields under `callout`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use callout_common::api::config::{http_status, positive_duration, refuse_if};
+use callout_common::api::matching::StringMatcher;
+use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
+use callout_common::{ConfigError, Reply};
+use callout_protos::envoy::r#type::matcher::v3::StringMatcher as MatcherProto;
+use callout_protos::envoy::r#type::v3::HttpStatus;
+use callout_protos::pbjson_types;
+use serde::Deserialize;
+
+use crate::decide::machine::{BodyLimit, Cause, Chunking, OnError};
+use crate::decide::skip::Skip;
+
+/// `callout`, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fields {
+    skip: SkipFields,
+    skip_body: SkipBodyFields,
+    body_limit: Option<BodyLimit>,
+    stall_timeout: Option<pbjson_types::Duration>,
+    on_error: BTreeMap<Cause, ErrorFields>,
+    breaker: Option<BreakerFields>,
+    max_streams: Option<usize>,
+    append_action: bool,
+    chunking: Option<ChunkingFields>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SkipFields {
+    methods: Vec<String>,
+    paths: Vec<MatcherProto>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SkipBodyFields {
+    content_types: Vec<MatcherProto>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ErrorFields {
+    status: HttpStatus,
+    #[serde(default)]
+    body: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChunkingFields {
+    min_bytes: usize,
+    max_delay: Option<pbjson_types::Duration>,
+}
+
+/// `callout`, checked; what the machine needs of it is in its settings.
+#[derive(Debug)]
+pub(crate) struct Callout {
+    pub(crate) skip: Skip,
+    /// Bodies of these content types are not shown.
+    pub(crate) skipped_types: Vec<StringMatcher>,
+    pub(crate) body_limit: Option<BodyLimit>,
+    pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) on_error: OnError,
+    pub(crate) breaker: Option<BreakerSettings>,
+    /// Exchanges that may be open at once.
+    pub(crate) max_streams: Option<usize>,
+    /// `append_action` of the processor's header changes counts.
+    pub(crate) append_action: bool,
+    pub(crate) chunking: Option<Chunking>,
+}
+
+impl Callout {
+    pub(crate) fn configure(fields: Fields) -> Result<Self, ConfigError> {
+        let Fields {
+            skip,
+            skip_body,
+            body_limit,
+            stall_timeout,
+            on_error,
+            breaker,
+            max_streams,
+            append_action,
+            chunking,
+        } = fields;
+        refuse_if(max_streams == Some(0), "max_streams", "must be greater than 0")?;
+        let empty = body_limit.is_some_and(|limit| limit.bytes == 0);
+        refuse_if(empty, "body_limit.bytes", "must be greater than 0")?;
+        Ok(Self {
+            skip: Skip { methods: skip.methods, paths: matchers(&skip.paths, "skip.paths")? },
+            skipped_types: matchers(&skip_body.content_types, "skip_body.content_types")?,
+            body_limit,
+            stall_timeout: stall_timeout
+                .map(|value| positive_duration(Some(&value), "stall_timeout", Duration::ZERO))
+                .transpose()?,
+            on_error: on_error
+                .into_iter()
+                .map(|(cause, fields)| {
+                    let reply = reply(fields)
+                        .map_err(|error| error.under(&format!("on_error.{}", cause.name())))?;
+                    Ok((cause, reply))
+                })
+                .collect::<Result<_, ConfigError>>()?,
+            breaker: breaker
+                .as_ref()
+                .map(BreakerSettings::configure)
+                .transpose()
+                .map_err(|error| error.under("breaker"))?,
+            max_streams,
+            append_action,
+            chunking: chunking
+                .map(|ChunkingFields { min_bytes, max_delay }| {
+                    refuse_if(min_bytes < 2, "chunking.min_bytes", "must be greater than 1")?;
+                    let (path, default) = ("chunking.max_delay", Duration::from_millis(10));
+                    let max_delay = positive_duration(max_delay.as_ref(), path, default)?;
+                    Ok::<_, ConfigError>(Chunking { min_bytes, max_delay })
+                })
+                .transpose()?,
+        })
+    }
+}
+
+fn matchers(list: &[MatcherProto], path: &str) -> Result<Vec<StringMatcher>, ConfigError> {
+    let one = |(index, matcher)| {
+        StringMatcher::configure(matcher).map_err(|error| error.under(&format!("{path}[{index}]")))
+    };
+    list.iter().enumerate().map(one).collect()
+}
+
+fn reply(fields: ErrorFields) -> Result<Reply, ConfigError> {
+    let ErrorFields { status, body, headers } = fields;
+    let status = http_status(&status, "status")?;
+    refuse_if(status < 200, "status.code", "must be 200 or more")?;
+    let mut reply = Reply::new(status).body(body);
+    for (name, value) in headers {
+        let taken = reply.add_header(&name, value.as_bytes());
+        refuse_if(!taken, "headers", "hold a line that is not well-formed, or belongs to framing")?;
+    }
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(json: &str) -> Result<Callout, ConfigError> {
+        Callout::configure(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        let path = |json: &str| configured(json).unwrap_err().path().to_owned();
+        assert_eq!(path(r#"{"max_streams": 0}"#), "max_streams");
+        assert_eq!(path(r#"{"body_limit": {"bytes": 0, "over": "skip"}}"#), "body_limit.bytes");
+        assert_eq!(path(r#"{"stall_timeout": "0s"}"#), "stall_timeout");
+        assert_eq!(path(r#"{"chunking": {"min_bytes": 0}}"#), "chunking.min_bytes");
+        assert_eq!(path(r#"{"skip": {"paths": [{}]}}"#), "skip.paths[0].match_pattern");
+        let breaker = r#"{"breaker": {"consecutive_failures": 0}}"#;
+        assert_eq!(path(breaker), "breaker.consecutive_failures");
+        let status = r#"{"on_error": {"timeout": {"status": {"code": 100}}}}"#;
+        assert_eq!(path(status), "on_error.timeout.status.code");
+        let framing =
+            r#"{"on_error": {"timeout": {"status": {"code": 503}, "headers": {"te": "x"}}}}"#;
+        assert_eq!(path(framing), "on_error.timeout.headers");
+    }
+}

@@ -1,0 +1,7 @@
+//! What an answer of the processor does. Pure: no thread, clock or host.
+
+pub(crate) mod machine;
+pub(crate) mod immediate;
+pub(crate) mod mutate;
+pub(crate) mod length;
+pub(crate) mod skip;

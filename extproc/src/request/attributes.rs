@@ -1,0 +1,189 @@
+//! `request_attributes` and `response_attributes`: names of Envoy's attributes, and expressions over
+//! them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callout_common::api::cel::{Expression, Outcome};
+use callout_common::api::text::sanitized;
+use callout_common::envoy::attributes::{Kind as Attribute, NAMED};
+use callout_common::{ConfigError, Cx};
+use callout_protos::pbjson_types::{Struct, Value, value::Kind};
+
+/// Attributes to send, by the names under which they go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attributes(Vec<(String, Source)>);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Attribute(Attribute),
+    /// When the request began.
+    Time,
+    Expression(Arc<Expression>),
+}
+
+impl Attributes {
+    /// Reads a list of names.
+    pub(crate) fn configure(names: &[String]) -> Result<Self, ConfigError> {
+        let named = names.iter().enumerate().filter(|(_, name)| {
+            let nobody = nobodys(name);
+            if nobody {
+                tracing::warn!("extproc: `{name}` is no attribute of Envoy's and is left out");
+            }
+            !nobody
+        });
+        let one = |(index, name): (usize, &String)| {
+            let source = Source::configure(name)
+                .map_err(|error| ConfigError::field(format!("[{index}]"), error.to_string()))?;
+            Ok((name.clone(), source))
+        };
+        named.map(one).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The values in this stream; `time` is when the request began, since 1970. Absent ones are
+    /// left out. `None` when none are asked for.
+    pub(crate) fn values<E: Send + 'static>(
+        &self,
+        cx: &Cx<'_, E>,
+        time: Duration,
+    ) -> Option<Struct> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let fields = self.0.iter().filter_map(|(name, source)| {
+            let kind = source.read(cx, time)?;
+            Some((name.clone(), Value { kind: Some(kind) }))
+        });
+        Some(Struct { fields: fields.collect() })
+    }
+}
+
+impl Source {
+    fn configure(name: &str) -> Result<Self, ConfigError> {
+        if let Some((_, attribute)) = NAMED.iter().find(|(known, _)| *known == name) {
+            return Ok(Self::Attribute(*attribute));
+        }
+        if name == "request.time" {
+            return Ok(Self::Time);
+        }
+        if is_name(name) {
+            return Err(ConfigError::whole(format!(
+                "`{name}` is no attribute that a module can read"
+            )));
+        }
+        Expression::parse(name).map(|expression| Self::Expression(expression.into()))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a Struct has no other numbers")]
+    fn read<E: Send + 'static>(&self, cx: &Cx<'_, E>, time: Duration) -> Option<Kind> {
+        Some(match self {
+            Self::Attribute(Attribute::Text(id)) => {
+                Kind::StringValue(sanitized(cx.attribute(*id)?))
+            }
+            Self::Attribute(Attribute::Bool(id)) => Kind::BoolValue(cx.attribute_bool(*id)?),
+            Self::Attribute(Attribute::Number(id)) => {
+                Kind::NumberValue(cx.attribute_int(*id)? as f64)
+            }
+            Self::Time => Kind::StringValue(rfc3339(time)),
+            Self::Expression(expression) => match expression.evaluate(cx)? {
+                Outcome::Text(text) => Kind::StringValue(text),
+                Outcome::Int(number) => Kind::NumberValue(number as f64),
+                Outcome::Uint(number) => Kind::NumberValue(number as f64),
+                Outcome::Double(number) => Kind::NumberValue(number),
+                Outcome::Bool(truth) => Kind::BoolValue(truth),
+                Outcome::Null => Kind::NullValue(0),
+                Outcome::Other(name) => Kind::StringValue(format!("{name} value")),
+            },
+        })
+    }
+}
+
+/// The roots of Envoy's attributes.
+const ROOTS: &[&str] = &[
+    "request",
+    "response",
+    "connection",
+    "upstream",
+    "source",
+    "destination",
+    "metadata",
+    "filter_state",
+    "upstream_filter_state",
+    "xds",
+    "node",
+    "plugin_name",
+    "plugin_root_id",
+    "plugin_vm_id",
+    "cluster_name",
+    "cluster_metadata",
+    "listener_direction",
+    "listener_metadata",
+    "route_name",
+    "route_metadata",
+    "upstream_host_metadata",
+    "true",
+    "false",
+    "null",
+];
+
+/// Whether this is a plain name outside of Envoy's: the built-in evaluates it to nothing.
+fn nobodys(name: &str) -> bool {
+    is_name(name) && !name.split('.').next().is_some_and(|root| ROOTS.contains(&root))
+}
+
+/// Words with dots between them.
+fn is_name(text: &str) -> bool {
+    text.split('.').all(|word| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+/// A time since 1970 as RFC 3339 text in UTC, to the microsecond.
+fn rfc3339(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date of a day count, by eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}+00:00",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60,
+        time.subsec_micros()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_envoy_does_not_know_are_left_out_and_what_a_module_can_not_read_is_refused() {
+        let sources = |name: &str| Attributes::configure(&[name.to_owned()]).map(|a| a.0.len());
+        for name in ["request.path", "request.time", "request.headers['x-a']", "request.size + 1"] {
+            assert_eq!(sources(name), Ok(1), "{name}");
+        }
+        assert_eq!(sources("bogus.thing"), Ok(0));
+        for name in ["filter_state.x", "xds.route_metadata", "metadata['x']", "request.size +"] {
+            assert!(sources(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339_has_them() {
+        assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(
+            rfc3339(Duration::new(1_709_210_096, 5_000)),
+            "2024-02-29T12:34:56.000005+00:00"
+        );
+        assert_eq!(rfc3339(Duration::from_secs(4_102_444_799)), "2099-12-31T23:59:59.000000+00:00");
+    }
+}

@@ -1,0 +1,4 @@
+//! The messages to the processor.
+
+pub(crate) mod message;
+pub(crate) mod attributes;

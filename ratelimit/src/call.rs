@@ -1,0 +1,130 @@
+//! Asks the service, off the worker, and writes what it says into the ledger.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use callout_common::api::config::deadline;
+use callout_common::grpc::{Failure, MetadataMap, entries};
+use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use prost::Message;
+
+use crate::RateLimit;
+use crate::memory::key::Key;
+use crate::memory::ledger::{Batch, Errand, Server, Terms};
+
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// What the service is asked about one set of descriptors.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) message: RateLimitRequest,
+    pub(crate) metadata: MetadataMap,
+    /// The account of the set, if it has one.
+    pub(crate) account: Option<(Key, Terms)>,
+}
+
+/// The name of what the service is asked.
+pub(crate) fn key(message: &RateLimitRequest, metadata: &MetadataMap) -> Key {
+    Key::of(&message.encode_to_vec(), &entries(metadata))
+}
+
+/// What came of asking.
+pub(crate) type Answer = Result<RateLimitResponse, Failure>;
+
+impl Question {
+    /// Asks for `batch`, of which the request that waits spends one.
+    pub(crate) async fn ask(self: Arc<Self>, filter: Arc<RateLimit>, batch: Batch) -> Answer {
+        let hits = batch.hits;
+        let (answer, sent) = self.call(&filter, hits).await?;
+        self.enter(&filter, &answer, (hits, 1), sent);
+        let over = answer.overall_code == i32::from(Code::OverLimit);
+        let counts_all =
+            self.account.is_some_and(|(_, terms)| terms.server == Server::EnvoyRatelimit);
+        if !over || hits == 1 || counts_all {
+            return Ok(answer);
+        }
+        // The batch did not fit; this one request may.
+        let (answer, sent) = self.call(&filter, 1).await?;
+        self.enter(&filter, &answer, (1, 1), sent);
+        Ok(answer)
+    }
+
+    /// Makes a call beside the requests.
+    pub(crate) async fn run(self: Arc<Self>, filter: Arc<RateLimit>, errand: Errand) {
+        match errand {
+            Errand::Prefetch(batch) => {
+                if let Ok((answer, sent)) = self.call(&filter, batch.hits).await {
+                    self.enter(&filter, &answer, (batch.hits, 0), sent);
+                }
+            }
+            Errand::Report(after, _claim) => {
+                tokio::time::sleep(after).await;
+                self.report(&filter).await;
+            }
+        }
+    }
+
+    /// Reports what the account owes. What could not be reported counts against its credit until it
+    /// is.
+    async fn report(&self, filter: &RateLimit) {
+        let Some((key, _)) = self.account else { return };
+        let hits = filter.ledger.bill(key, Instant::now());
+        if hits == 0 {
+            return;
+        }
+        if filter.breaker_admits()
+            && let Ok((answer, sent)) = self.call(filter, hits).await
+        {
+            return self.enter(filter, &answer, (hits, hits), sent);
+        }
+        filter.ledger.owe_again(key, hits, Instant::now());
+    }
+
+    /// Tells of hits that nobody waits for.
+    pub(crate) async fn tell(self: Arc<Self>, filter: Arc<RateLimit>) {
+        if let Err(error) = self.call(&filter, 1).await {
+            tracing::debug!(%error, "ratelimit: the hits at a stream's end were not counted");
+        }
+    }
+
+    fn enter(
+        &self,
+        filter: &RateLimit,
+        answer: &RateLimitResponse,
+        hits: (u64, u64),
+        sent: Instant,
+    ) {
+        if let Some((key, terms)) = &self.account {
+            filter.ledger.answered(*key, answer, hits, (sent, Instant::now()), terms);
+        }
+    }
+
+    async fn call(
+        &self,
+        filter: &RateLimit,
+        hits: u64,
+    ) -> Result<(RateLimitResponse, Instant), Failure> {
+        let config = &filter.config;
+        let batch;
+        let message = if hits == 1 {
+            &self.message
+        } else {
+            let hits_addend = u32::try_from(hits).unwrap_or(u32::MAX);
+            batch = RateLimitRequest { hits_addend, ..self.message.clone() };
+            &batch
+        };
+        let sent = Instant::now();
+        let client = &config.service.client;
+        let answer = client
+            .unary(SHOULD_RATE_LIMIT, message, &self.metadata, deadline(config.timeout))
+            .await;
+        if let Some(breaker) = &filter.breaker {
+            match &answer {
+                Err(error) if error.is_silence() => breaker.failed(Instant::now()),
+                _ => breaker.answered(),
+            }
+        }
+        Ok((answer.map_err(Failure::Call)?, sent))
+    }
+}

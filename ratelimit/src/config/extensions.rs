@@ -1,0 +1,256 @@
+//! What this suite adds to `RateLimit`: the fields under `callout`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use callout_common::ConfigError;
+use callout_common::api::config::{positive_duration, refuse_if};
+use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
+use callout_protos::pbjson_types;
+use serde::Deserialize;
+
+use crate::config::rules::{Rule, RuleFields};
+use crate::memory::ledger::{Mode, Quota, Server, Terms};
+use crate::memory::local::Size;
+use crate::memory::table::Room;
+
+/// Less leaves no room for an account in each part of the table.
+const LEAST_ACCOUNTS_BYTES: usize = 64 << 10;
+
+/// `callout`, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fields {
+    mode: Mode,
+    server: Server,
+    max_error_percent: Option<u32>,
+    expected_proxies: Option<u32>,
+    max_refusal: Option<pbjson_types::Duration>,
+    max_accounts: Option<usize>,
+    max_accounts_bytes: Option<usize>,
+    breaker: Option<BreakerFields>,
+    fallback: Option<FallbackFields>,
+    shield: Option<ShieldFields>,
+    shadow: bool,
+    deny_unevaluable: bool,
+    rules: Vec<RuleFields>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FallbackFields {
+    requests: Option<u32>,
+    window: Option<pbjson_types::Duration>,
+    #[serde(default)]
+    from_service: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShieldFields {
+    multiple: u32,
+}
+
+/// `callout` of a route, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RouteFields {
+    /// Replaces the filter's.
+    pub(crate) mode: Option<Mode>,
+}
+
+/// `callout`, checked.
+#[derive(Debug)]
+pub(crate) struct Callout {
+    pub(crate) terms: Terms,
+    /// Room for sets of descriptors that are known at a time.
+    pub(crate) accounts: Room,
+    pub(crate) breaker: Option<BreakerSettings>,
+    pub(crate) fallback: Option<Fallback>,
+    /// Over so many times a set's limit requests are refused without a call.
+    pub(crate) shield: Option<u32>,
+    /// Calls are made and counted, and nothing is enforced.
+    pub(crate) shadow: bool,
+    /// A request of which a limit makes no descriptor is refused.
+    pub(crate) deny_unevaluable: bool,
+    /// What holds for single descriptors instead.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// The limit of this proxy's own while the service is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fallback {
+    /// The configured limit of each set.
+    configured: Option<Size>,
+    /// Before that, this proxy's part of the limit that the service told of last.
+    from_service: bool,
+}
+
+impl Callout {
+    pub(crate) fn configure(fields: Fields) -> Result<Self, ConfigError> {
+        let Fields {
+            mode,
+            server,
+            max_error_percent,
+            expected_proxies,
+            max_refusal,
+            max_accounts,
+            max_accounts_bytes,
+            breaker,
+            fallback,
+            shield,
+            shadow,
+            deny_unevaluable,
+            rules,
+        } = fields;
+        let max_error_percent = max_error_percent.unwrap_or(5);
+        refuse_if(
+            !(1..=50).contains(&max_error_percent),
+            "max_error_percent",
+            "must be from 1 to 50",
+        )?;
+        let expected_proxies = expected_proxies.unwrap_or(10);
+        refuse_if(expected_proxies == 0, "expected_proxies", "must be greater than 0")?;
+        let accounts = Room {
+            entries: max_accounts.unwrap_or(100_000),
+            bytes: max_accounts_bytes.unwrap_or(64 << 20),
+        };
+        refuse_if(accounts.entries == 0, "max_accounts", "must be greater than 0")?;
+        refuse_if(
+            accounts.bytes < LEAST_ACCOUNTS_BYTES,
+            "max_accounts_bytes",
+            "must be 65536 or more",
+        )?;
+        let terms = Terms {
+            mode,
+            server,
+            max_error_percent,
+            expected_proxies,
+            max_refusal: positive_duration(
+                max_refusal.as_ref(),
+                "max_refusal",
+                Duration::from_secs(60),
+            )?,
+        };
+        let breaker = breaker
+            .as_ref()
+            .map(BreakerSettings::configure)
+            .transpose()
+            .map_err(|error| error.under("breaker"))?;
+        let shield = shield.map(|shield| shield.multiple);
+        refuse_if(shield == Some(0), "shield.multiple", "must be greater than 0")?;
+        Ok(Self {
+            terms,
+            accounts,
+            breaker,
+            fallback: fallback
+                .map(Fallback::configure)
+                .transpose()
+                .map_err(|error| error.under("fallback"))?,
+            shield,
+            shadow,
+            deny_unevaluable,
+            rules: rules
+                .into_iter()
+                .enumerate()
+                .map(|(index, rule)| {
+                    Rule::configure(rule).map_err(|error| error.under(&format!("rules[{index}]")))
+                })
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether anything is to be known of a set of descriptors beyond one request.
+    pub(crate) fn remembers(&self, mode: Mode) -> bool {
+        mode != Mode::Exact
+            || self.shield.is_some()
+            || self.fallback.is_some_and(|fallback| fallback.from_service)
+    }
+}
+
+impl Fallback {
+    fn configure(fields: FallbackFields) -> Result<Self, ConfigError> {
+        let FallbackFields { requests, window, from_service } = fields;
+        let configured = match requests {
+            Some(requests) => Some(Size {
+                requests: NonZeroU32::new(requests)
+                    .ok_or_else(|| ConfigError::field("requests", "must be greater than 0"))?,
+                window: positive_duration(window.as_ref(), "window", Duration::from_secs(1))?,
+            }),
+            None => {
+                refuse_if(window.is_some(), "window", "needs requests")?;
+                None
+            }
+        };
+        let nothing = configured.is_none() && !from_service;
+        refuse_if(nothing, "", "needs requests or from_service")?;
+        Ok(Self { configured, from_service })
+    }
+
+    /// The size of a set's limit, of which the service told `quota` last.
+    pub(crate) fn size(&self, quota: Option<Quota>, expected_proxies: u32) -> Option<Size> {
+        quota
+            .filter(|_| self.from_service)
+            .and_then(|quota| Size::part_of(quota.limit, quota.window, (1, expected_proxies)))
+            .or(self.configured)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(json: &str) -> Result<Callout, ConfigError> {
+        Callout::configure(serde_json::from_str(json).unwrap())
+    }
+
+    fn refused(json: &str) -> String {
+        configured(json).unwrap_err().path().to_owned()
+    }
+
+    #[test]
+    fn unless_asked_for_every_request_is_a_call() {
+        let callout = configured("{}").unwrap();
+        assert_eq!((callout.terms.mode, callout.terms.max_error_percent), (Mode::Exact, 5));
+        assert!(callout.breaker.is_none() && callout.fallback.is_none() && !callout.shadow);
+        assert!(!callout.remembers(Mode::Exact) && callout.remembers(Mode::Lease));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        assert_eq!(refused(r#"{"max_error_percent": 0}"#), "max_error_percent");
+        assert_eq!(refused(r#"{"expected_proxies": 0}"#), "expected_proxies");
+        assert_eq!(refused(r#"{"max_accounts": 0}"#), "max_accounts");
+        assert_eq!(refused(r#"{"max_accounts_bytes": 65535}"#), "max_accounts_bytes");
+        assert_eq!(refused(r#"{"max_refusal": "0s"}"#), "max_refusal");
+        assert_eq!(
+            refused(r#"{"breaker": {"consecutive_failures": 0}}"#),
+            "breaker.consecutive_failures"
+        );
+        let breaker = r#"{"breaker": {"consecutive_failures": 1, "pause": "0s"}}"#;
+        assert_eq!(refused(breaker), "breaker.pause");
+        assert_eq!(refused(r#"{"fallback": {}}"#), "fallback");
+        assert_eq!(refused(r#"{"fallback": {"requests": 0}}"#), "fallback.requests");
+        assert_eq!(
+            refused(r#"{"fallback": {"from_service": true, "window": "1s"}}"#),
+            "fallback.window"
+        );
+        assert_eq!(refused(r#"{"shield": {"multiple": 0}}"#), "shield.multiple");
+        assert_eq!(refused(r#"{"rules": [{"descriptor": []}]}"#), "rules[0].descriptor");
+    }
+
+    #[test]
+    fn the_services_own_limit_goes_before_the_configured_one() {
+        let fallback =
+            configured(r#"{"fallback": {"requests": 7, "from_service": true}}"#).unwrap().fallback;
+        let fallback = fallback.unwrap();
+        let now = std::time::Instant::now();
+        let window = Duration::from_secs(60);
+        let quota = Quota { limit: 100, remaining: 5, window, until: now };
+        let size = |quota| fallback.size(quota, 10).unwrap();
+        assert_eq!((size(Some(quota)).requests.get(), size(Some(quota)).window), (10, window));
+        assert_eq!(size(None).requests.get(), 7);
+        let unknown = Quota { window: Duration::ZERO, ..quota };
+        assert_eq!(size(Some(unknown)).requests.get(), 7);
+    }
+}

@@ -1,0 +1,7 @@
+//! What is kept between requests: leases, refusals, local limits.
+
+pub(crate) mod ledger;
+pub(crate) mod local;
+pub(crate) mod replay;
+pub(crate) mod table;
+pub(crate) mod key;
