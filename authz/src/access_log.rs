@@ -5,7 +5,7 @@ pub(crate) mod shadow;
 
 use std::time::Duration;
 
-use callout_common::Cx;
+use callout_common::StreamContext;
 
 use crate::decide::verdict::Verdict;
 
@@ -40,7 +40,7 @@ impl Source {
 
 /// Writes it down. `cause` says why there is no verdict.
 pub(crate) fn record<E: Send + 'static>(
-    cx: &mut Cx<'_, E>,
+    cx: &mut StreamContext<'_, E>,
     verdict: &Verdict,
     cause: Option<&'static str>,
     source: Source,

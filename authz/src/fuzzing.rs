@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::config::{Config, Route};
 use crate::decide::edits::Edits;
-use crate::decide::verdict::{Verdict, judge};
+use crate::decide::verdict::{Verdict, decide};
 
 /// Configurations under which a reply is judged.
 const CONFIGS: [&str; 4] = [
@@ -23,7 +23,7 @@ const CONFIGS: [&str; 4] = [
 pub fn reply(bytes: &[u8]) {
     let Ok(reply) = CheckResponse::decode(bytes) else { return };
     for config in configs() {
-        match judge(config, Ok(reply.clone())).verdict {
+        match decide(config, Ok(reply.clone())).verdict {
             Verdict::Allow(edits) => check_edits(&edits),
             Verdict::Deny { reply, .. } | Verdict::Refuse { reply, .. } => check_reply(&reply),
             Verdict::Pass | Verdict::Invalid { .. } => {}

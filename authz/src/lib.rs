@@ -15,12 +15,12 @@ mod stats;
 
 use std::sync::Arc;
 
-use callout_common::cluster_streams::Clusters;
+use callout_common::cluster_streams::ClusterStreams;
 use callout_common::unreadable::UnreadableMetadata;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
-use call::check_call::Answer;
-use call::single_flight::Flights;
+use call::check_call::CheckResult;
+use call::single_flight::SingleFlight;
 use config::{Config, Route};
 use memory::cache::Cache;
 use memory::key::Keys;
@@ -34,8 +34,8 @@ pub struct Authz {
     stats: Stats,
     keys: Keys,
     cache: Option<Cache>,
-    flights: Arc<Flights<Answer>>,
-    clusters: Clusters,
+    flights: Arc<SingleFlight<CheckResult>>,
+    clusters: ClusterStreams,
     unreadable: UnreadableMetadata,
 }
 
@@ -45,7 +45,7 @@ impl Filter for Authz {
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let mut config = Config::read(raw)?;
-        config.service = config.service.through(setup.clusters());
+        config.service = config.service.with_cluster_streams(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,

@@ -8,19 +8,19 @@ use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{Body as BodyKind, MetadataSource};
 use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::{Failure, MetadataMap, Service, entries};
-use callout_common::{BodyEdit, Cx, Hold, HttpStream, Resume, Step};
+use callout_common::{BodyEdit, EventAction, HookStatus, HttpStream, StopMode, StreamContext};
 use callout_protos::envoy::config::core::v3::Metadata;
 
 use crate::Authz;
 use crate::access_log::Source;
 use crate::access_log::shadow;
-use crate::apply::Done;
+use crate::apply::Applied;
 use crate::apply::headers;
-use crate::call::check_call::{Answer, Question};
+use crate::call::check_call::{CheckCall, CheckResult};
 use crate::config::{BodyLimits, CheckSettings, Config, Route, RouteBody};
-use crate::decide::verdict::{Judged, Verdict, invalid, refusal, unreadable};
+use crate::decide::verdict::{Decision, Verdict, invalid, refusal, unreadable};
 use crate::memory::cache::{Entry, Found, Kept};
-use crate::memory::key::{Key, Surroundings};
+use crate::memory::key::{Key, KeyContext};
 use crate::request::{self, Awaited, Body, Peer, View, awaited};
 
 /// One request.
@@ -30,7 +30,7 @@ pub struct Stream {
     route: Option<Arc<Route>>,
     state: State,
     /// The decision that let the request pass, with its changes to the response.
-    pub(crate) allowed: Option<Arc<Judged>>,
+    pub(crate) allowed: Option<Arc<Decision>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ enum State {
     Waiting(Waiting, Option<Key>),
 }
 
-pub(crate) type Context<'a> = Cx<'a, Answer>;
+pub(crate) type Context<'a> = StreamContext<'a, CheckResult>;
 
 impl Stream {
     pub(crate) fn new(authz: Arc<Authz>, route: Option<Arc<Route>>) -> Self {
@@ -85,30 +85,30 @@ impl Stream {
             })
     }
 
-    fn switched_off(&self, cx: &mut Context<'_>) -> Step {
+    fn switched_off(&self, cx: &mut Context<'_>) -> HookStatus {
         let stats = self.authz.stats;
         cx.count(stats.disabled);
         if !self.config().deny_at_disable {
-            return Step::Continue;
+            return HookStatus::Continue;
         }
         let reply = refusal(self.config());
         if self.config().shadow_mode {
             cx.count(stats.shadow_denied);
             shadow::record(cx, shadow::Outcome::Denied(&reply));
-            return Step::Continue;
+            return HookStatus::Continue;
         }
-        Step::Reply(reply)
+        HookStatus::Reply(reply)
     }
 
     /// Decides about the request by what is kept, or asks the service and holds it.
-    fn check(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> Step {
+    fn check(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> HookStatus {
         self.state = State::Idle;
         let step = self.find_or_ask(cx, body);
         self.authz.unreadable.count(cx);
         step
     }
 
-    fn find_or_ask(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> Step {
+    fn find_or_ask(&mut self, cx: &mut Context<'_>, body: Option<Body>) -> HookStatus {
         let authz = Arc::clone(&self.authz);
         let stats = authz.stats;
         let view = self.view(cx, body);
@@ -122,23 +122,23 @@ impl Stream {
         }
         let found = match (&authz.cache, &key) {
             (Some(cache), Some(key)) => cache.find(key, Instant::now()),
-            _ => Found::Nothing,
+            _ => Found::Miss,
         };
         if let Found::Fresh(entry) = found {
             drop(view);
             cx.count(stats.cache_hit);
             return self.kept(cx, &entry, Source::Cache, key);
         }
-        let question = Question {
+        let question = CheckCall {
             message: request::build(self.config(), view),
-            service: self.service().clone().through(&authz.clusters),
+            service: self.service().clone().with_cluster_streams(&authz.clusters),
             metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
         };
         if authz.unreadable.refuses(cx.unread()) {
             return self.refuse_unreadable(cx);
         }
         if let (Found::Stale(entry), Some(key)) = (found, key) {
-            if let Some(claim) = entry.claim() {
+            if let Some(claim) = entry.begin_refresh() {
                 cx.spawn_detached(question.refresh(authz, key, claim));
             }
             cx.count(stats.cache_stale);
@@ -152,7 +152,7 @@ impl Stream {
         self.state = State::Waiting(stats.calls.begin(cx), key);
         let together = key.filter(|_| authz.config.callout.coalesce);
         cx.spawn(question.ask(authz, together));
-        Step::Pause(Hold::Everything)
+        HookStatus::Pause(StopMode::AllIteration)
     }
 
     /// Whether requests of this kind may share decisions.
@@ -175,7 +175,7 @@ impl Stream {
         }
         let route = [Attribute::XdsRouteName, Attribute::XdsVirtualHostName];
         let [name, host] = route.map(|attribute| cx.attribute(attribute));
-        let surroundings = Surroundings {
+        let surroundings = KeyContext {
             route: [name, host, cx.cluster_name()],
             route_config: self.settings().map(|settings| settings.fingerprint.as_slice()),
             call: call.map(entries).unwrap_or_default(),
@@ -191,10 +191,10 @@ impl Stream {
         entry: &Entry,
         source: Source,
         key: Option<Key>,
-    ) -> Step {
-        match self.carry_out(cx, &entry.judged, source, Duration::ZERO) {
-            Done::Applied(resume) => step(resume),
-            Done::Invalid(resume) => {
+    ) -> HookStatus {
+        match self.apply(cx, &entry.judged, source, Duration::ZERO) {
+            Applied::Applied(resume) => step(resume),
+            Applied::Invalid(resume) => {
                 if let (Some(cache), Some(key)) = (&self.authz.cache, key) {
                     cache.forget(&key);
                 }
@@ -204,9 +204,9 @@ impl Stream {
     }
 
     /// `on_unreadable_metadata: fail`.
-    fn refuse_unreadable(&mut self, cx: &mut Context<'_>) -> Step {
+    fn refuse_unreadable(&mut self, cx: &mut Context<'_>) -> HookStatus {
         let judged = Arc::new(unreadable(self.config()));
-        step(self.carry_out(cx, &judged, Source::Filter, Duration::ZERO).resume())
+        step(self.apply(cx, &judged, Source::Filter, Duration::ZERO).resume())
     }
 
     fn metadata(&self, cx: &Context<'_>) -> MetadataMap {
@@ -273,9 +273,9 @@ impl Stream {
         }
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>, answer: &Answer) -> Resume {
+    fn on_result(&mut self, cx: &mut Context<'_>, answer: &CheckResult) -> EventAction {
         let State::Waiting(call, key) = std::mem::replace(&mut self.state, State::Idle) else {
-            return Resume::Stay;
+            return EventAction::Stay;
         };
         let took = call.end(cx, answer.failure.as_ref());
         if let Some(failure) = &answer.failure {
@@ -289,19 +289,19 @@ impl Stream {
         let shelf = authz.cache.as_ref().zip(key);
         if answer.judged.silence
             && let Some((cache, key)) = shelf
-            && let Some(entry) = cache.stand_in(&key, Instant::now())
+            && let Some(entry) = cache.get_stale_if_error(&key, Instant::now())
         {
             cx.count(stats.cache_stale_on_error);
-            return self.carry_out(cx, &entry.judged, Source::Stale, took).resume();
+            return self.apply(cx, &entry.judged, Source::Stale, took).resume();
         }
         let source = if answer.coalesced { Source::Coalesced } else { Source::Service };
-        let done = self.carry_out(cx, &answer.judged, source, took);
+        let done = self.apply(cx, &answer.judged, source, took);
         if let Some((cache, key)) = shelf {
             match (&done, &answer.judged.verdict) {
                 // No answer of the service changes nothing of what it said before.
                 (_, Verdict::Pass | Verdict::Refuse { .. }) => {}
-                (Done::Invalid(_), _) => cache.forget(&key),
-                (Done::Applied(_), _) => {
+                (Applied::Invalid(_), _) => cache.forget(&key),
+                (Applied::Applied(_), _) => {
                     let judged = Arc::clone(&answer.judged);
                     if cache.keep(key, judged, answer.made, rand::random()) == Kept::TooLarge {
                         cx.count(stats.cache_too_large);
@@ -314,12 +314,12 @@ impl Stream {
 }
 
 impl HttpStream for Stream {
-    type Event = Answer;
+    type Event = CheckResult;
 
-    fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
+    fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
         // A request without a route is answered with 404 by the router; there is nothing to allow.
         if matches!(self.route.as_deref(), Some(Route::Disabled)) || !cx.has_route() {
-            return Step::Continue;
+            return HookStatus::Continue;
         }
         if !self.enabled(cx) {
             return self.switched_off(cx);
@@ -328,17 +328,17 @@ impl HttpStream for Stream {
             (Some(limits), Awaited::Whole { length }) => {
                 self.state = State::Buffering(limits, length);
                 if limits.allow_partial_message {
-                    return Step::Pause(Hold::Watermark);
+                    return HookStatus::Pause(StopMode::Watermark);
                 }
                 let limit = u64::try_from(limits.max_request_bytes).unwrap_or(u64::MAX);
-                Step::Pause(Hold::Buffer).after(vec![BodyEdit::Limit(limit)])
+                HookStatus::Pause(StopMode::Buffer).after(vec![BodyEdit::Limit(limit)])
             }
             _ => self.check(cx, None),
         }
     }
 
-    fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
-        let State::Buffering(limits, length) = self.state else { return Step::Continue };
+    fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
+        let State::Buffering(limits, length) = self.state else { return HookStatus::Continue };
         let received = cx.body_so_far(callout_common::Direction::Request);
         let full = received >= limits.max_request_bytes;
         let end = end || length.is_some_and(|length| received >= length);
@@ -346,37 +346,37 @@ impl HttpStream for Stream {
             return self.check_with_body(cx, limits);
         }
         // Over the limit Envoy itself answers 413 to the hold that stands.
-        Step::Continue
+        HookStatus::Continue
     }
 
-    fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
+    fn request_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
         match self.state {
             State::Buffering(limits, _) => self.check_with_body(cx, limits),
-            _ => Step::Continue,
+            _ => HookStatus::Continue,
         }
     }
 
-    fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> Step {
+    fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> HookStatus {
         let allowed = self.allowed.take();
         let Some(Verdict::Allow(edits)) = allowed.as_ref().map(|judged| &judged.verdict) else {
-            return Step::Continue;
+            return HookStatus::Continue;
         };
         headers::response(cx, &edits.response);
         if self.config().enforce_response_header_limits && !headers::response_within_limits(cx) {
             cx.count(self.authz.stats.response_header_limits_reached);
             cx.count(self.authz.stats.invalid);
-            return Step::Reply(invalid());
+            return HookStatus::Reply(invalid());
         }
-        Step::Continue
+        HookStatus::Continue
     }
 
-    fn event(&mut self, cx: &mut Context<'_>, answer: Answer) -> Resume {
-        self.settle(cx, &answer)
+    fn event(&mut self, cx: &mut Context<'_>, answer: CheckResult) -> EventAction {
+        self.on_result(cx, &answer)
     }
 
-    fn lost(&mut self, cx: &mut Context<'_>) -> Resume {
-        let answer = Answer::failed(&self.authz, Failure::Lost);
-        self.settle(cx, &answer)
+    fn lost(&mut self, cx: &mut Context<'_>) -> EventAction {
+        let answer = CheckResult::failed(&self.authz, Failure::Lost);
+        self.on_result(cx, &answer)
     }
 
     fn complete(&mut self, cx: &mut Context<'_>) {
@@ -387,7 +387,7 @@ impl HttpStream for Stream {
 }
 
 impl Stream {
-    fn check_with_body(&mut self, cx: &mut Context<'_>, limits: BodyLimits) -> Step {
+    fn check_with_body(&mut self, cx: &mut Context<'_>, limits: BodyLimits) -> HookStatus {
         let received = cx.body_so_far(callout_common::Direction::Request);
         let mut bytes = cx.body(BodyKind::BufferedRequest);
         if !cx.received_is_buffered(callout_common::Direction::Request) {
@@ -397,18 +397,18 @@ impl Stream {
         let body = (received > 0).then_some(Body { bytes, received, limits });
         match self.check(cx, body) {
             // The headers are held.
-            Step::Continue => Step::Release,
-            Step::Pause(_) => Step::Continue,
+            HookStatus::Continue => HookStatus::Release,
+            HookStatus::Pause(_) => HookStatus::Continue,
             other => other,
         }
     }
 }
 
 /// The answer of a hook that need not wait.
-fn step(resume: Resume) -> Step {
+fn step(resume: EventAction) -> HookStatus {
     match resume {
-        Resume::Reply(reply) => Step::Reply(reply),
-        _ => Step::Continue,
+        EventAction::Reply(reply) => HookStatus::Reply(reply),
+        _ => HookStatus::Continue,
     }
 }
 

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use callout_common::{
-    ConfigError, Cx, Filter, Hold, HttpStream, NoRoute, RawConfig, Resume, Setup, Step,
+    ConfigError, EventAction, Filter, HookStatus, HttpStream, NoRoute, RawConfig, Setup, StopMode,
+    StreamContext,
 };
 
 struct Faults;
@@ -40,7 +41,7 @@ impl Stream {
 impl HttpStream for Stream {
     type Event = ();
 
-    fn request_headers(&mut self, cx: &mut Cx<'_, ()>, _: bool) -> Step {
+    fn request_headers(&mut self, cx: &mut StreamContext<'_, ()>, _: bool) -> HookStatus {
         self.fault = cx.request().get_str("x-fault").unwrap_or_default().to_owned();
         self.at("request_headers");
         if self.fault == "leak" {
@@ -48,30 +49,30 @@ impl HttpStream for Stream {
         }
         let fails = self.fault == "task";
         cx.spawn(async move { assert!(!fails, "asked to fail in task") });
-        Step::Pause(Hold::Everything)
+        HookStatus::Pause(StopMode::AllIteration)
     }
 
-    fn request_body(&mut self, _: &mut Cx<'_, ()>, _: bool) -> Step {
+    fn request_body(&mut self, _: &mut StreamContext<'_, ()>, _: bool) -> HookStatus {
         self.at("request_body");
-        Step::Continue
+        HookStatus::Continue
     }
 
-    fn response_headers(&mut self, _: &mut Cx<'_, ()>, _: bool) -> Step {
+    fn response_headers(&mut self, _: &mut StreamContext<'_, ()>, _: bool) -> HookStatus {
         self.at("response_headers");
-        Step::Continue
+        HookStatus::Continue
     }
 
-    fn response_body(&mut self, _: &mut Cx<'_, ()>, _: bool) -> Step {
+    fn response_body(&mut self, _: &mut StreamContext<'_, ()>, _: bool) -> HookStatus {
         self.at("response_body");
-        Step::Continue
+        HookStatus::Continue
     }
 
-    fn event(&mut self, _: &mut Cx<'_, ()>, (): ()) -> Resume {
+    fn event(&mut self, _: &mut StreamContext<'_, ()>, (): ()) -> EventAction {
         self.at("event");
-        Resume::Request
+        EventAction::Request
     }
 
-    fn complete(&mut self, _: &mut Cx<'_, ()>) {
+    fn complete(&mut self, _: &mut StreamContext<'_, ()>) {
         self.at("complete");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 
 use crate::api::config::ConfigError;
-use crate::filter::context::Cx;
+use crate::filter::context::StreamContext;
 use crate::filter::metadata::Unread;
 use crate::filter::stats::{Counter, Setup};
 
@@ -56,7 +56,7 @@ impl UnreadableMetadata {
 
     /// Counts what the running hook could not read, and warns of it once per configuration. To be
     /// called once in a hook, after its reads.
-    pub fn count<E: Send + 'static>(&self, cx: &mut Cx<'_, E>) {
+    pub fn count<E: Send + 'static>(&self, cx: &mut StreamContext<'_, E>) {
         let count = cx.unread().count();
         if count == 0 {
             return;

@@ -11,7 +11,7 @@ use callout_common::{ConfigError, Direction, Setup};
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proto::processing_response::Response;
 
-use crate::decide::machine::{Cause, What};
+use crate::decide::machine::{Cause, OutboundMessage};
 use crate::stream::Context;
 
 const NAMESPACE: &str = "callout.extproc";
@@ -69,23 +69,25 @@ struct Part {
 
 /// What became of one exchange.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct AccessLogRecord {
     parts: [Part; 6],
     verdict: Option<&'static str>,
     cause: Option<Cause>,
 }
 
-impl Outcome {
+impl AccessLogRecord {
     /// A message went to the processor.
-    pub(crate) fn sent(&mut self, direction: Direction, what: &What) {
+    pub(crate) fn sent(&mut self, direction: Direction, what: &OutboundMessage) {
         let request = direction == Direction::Request;
         let phase = match what {
-            What::Headers { .. } if request => Phase::RequestHeaders,
-            What::Headers { .. } => Phase::ResponseHeaders,
-            What::Body { .. } | What::Piece { .. } if request => Phase::RequestBody,
-            What::Body { .. } | What::Piece { .. } => Phase::ResponseBody,
-            What::Trailers if request => Phase::RequestTrailers,
-            What::Trailers => Phase::ResponseTrailers,
+            OutboundMessage::Headers { .. } if request => Phase::RequestHeaders,
+            OutboundMessage::Headers { .. } => Phase::ResponseHeaders,
+            OutboundMessage::Body { .. } | OutboundMessage::Piece { .. } if request => {
+                Phase::RequestBody
+            }
+            OutboundMessage::Body { .. } | OutboundMessage::Piece { .. } => Phase::ResponseBody,
+            OutboundMessage::Trailers if request => Phase::RequestTrailers,
+            OutboundMessage::Trailers => Phase::ResponseTrailers,
         };
         self.part(phase).sent.push_back(Instant::now());
     }

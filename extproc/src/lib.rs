@@ -14,12 +14,12 @@ mod stats;
 
 use std::sync::Arc;
 
-use callout_common::cluster_streams::Clusters;
-use callout_common::grpc::circuit_breaker::Breaker;
+use callout_common::cluster_streams::ClusterStreams;
+use callout_common::grpc::circuit_breaker::CircuitBreaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use access_log::Latencies;
-use call::exchange::Places;
+use call::exchange::StreamPermits;
 use config::{Config, Route};
 use stats::Stats;
 use stream::Stream;
@@ -30,9 +30,9 @@ pub struct ExtProc {
     config: Config,
     stats: Stats,
     latencies: Latencies,
-    clusters: Clusters,
-    breaker: Option<Breaker>,
-    places: Places,
+    clusters: ClusterStreams,
+    breaker: Option<CircuitBreaker>,
+    places: StreamPermits,
 }
 
 impl Filter for ExtProc {
@@ -41,14 +41,14 @@ impl Filter for ExtProc {
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let mut config = Config::read(raw)?;
-        config.service = config.service.through(setup.clusters());
+        config.service = config.service.with_cluster_streams(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,
             latencies: Latencies::define(setup)?,
             clusters: setup.clusters().clone(),
-            breaker: config.callout.breaker.map(Breaker::new),
-            places: Places::new(config.callout.max_streams),
+            breaker: config.callout.breaker.map(CircuitBreaker::new),
+            places: StreamPermits::new(config.callout.max_streams),
             config,
         })
     }

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant, SystemTime};
 use callout_common::api::config::since_epoch;
 use callout_common::envoy::types::Body;
 use callout_common::grpc::Failure;
-use callout_common::{Cx, Direction, HttpStream, Resume, Step};
+use callout_common::{Direction, EventAction, HookStatus, HttpStream, StreamContext};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use crate::ExtProc;
-use crate::access_log::Outcome as Record;
+use crate::access_log::AccessLogRecord as Record;
 use crate::apply::body::Bodies;
-use crate::apply::{Outcome, headers_of, slot};
-use crate::call::exchange::Session;
+use crate::apply::{Outcome, headers_of, of_direction};
+use crate::call::exchange::Exchange;
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
 use crate::decide::length::Lengths;
-use crate::decide::machine::{Action, Data, Machine, Over, Stance};
+use crate::decide::machine::{Action, Data, Machine, OverflowPolicy, PieceStatus};
 use crate::decide::skip::has_type;
 
 /// What comes from off the worker.
@@ -28,7 +28,7 @@ pub enum Event {
         direction: Direction,
         number: u64,
     },
-    Nudge(Direction),
+    Wakeup(Direction),
     /// Small pieces have waited long enough for others.
     Gathered(Direction),
     /// The exchange failed before any answer, and is begun again.
@@ -37,7 +37,7 @@ pub enum Event {
     Room,
 }
 
-pub(crate) type Context<'a> = Cx<'a, Event>;
+pub(crate) type Context<'a> = StreamContext<'a, Event>;
 
 /// One exchange.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Stream {
     pub(crate) filter: Arc<ExtProc>,
     route: Option<Arc<Route>>,
     pub(crate) machine: Machine,
-    pub(crate) session: Option<Session>,
+    pub(crate) session: Option<Exchange>,
     /// A message went to the processor.
     pub(crate) opened: bool,
     pub(crate) attributes_sent: [bool; 2],
@@ -115,29 +115,29 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
-        (actions, stance): (Vec<Action>, Stance),
-    ) -> Step {
-        let Outcome { reply, mut bodies, .. } = self.carry_out(cx, actions);
+        (actions, stance): (Vec<Action>, PieceStatus),
+    ) -> HookStatus {
+        let Outcome { reply, mut bodies, .. } = self.apply(cx, actions);
         if let Some(reply) = reply {
-            return Step::Reply(reply);
+            return HookStatus::Reply(reply);
         }
         let step = match stance {
-            Stance::Hold(hold) => Step::Pause(hold),
-            Stance::Flush(hold) => Step::Flush(hold),
-            Stance::Pass => Step::Continue,
-            Stance::Release => Step::Release,
-            Stance::Swallow => {
-                bodies.take(cx, direction, *slot(&mut self.behind, direction));
-                Step::Continue
+            PieceStatus::Hold(hold) => HookStatus::Pause(hold),
+            PieceStatus::Flush(hold) => HookStatus::Flush(hold),
+            PieceStatus::Pass => HookStatus::Continue,
+            PieceStatus::Release => HookStatus::Release,
+            PieceStatus::Discard => {
+                bodies.take(cx, direction, *of_direction(&mut self.behind, direction));
+                HookStatus::Continue
             }
         };
         step.after(bodies.into_edits())
     }
 
     /// The headers of `direction` came.
-    fn headers(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
+    fn headers(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> HookStatus {
         if self.disabled() {
-            return Step::Continue;
+            return HookStatus::Continue;
         }
         if !std::mem::replace(&mut self.looked_at, true) && self.is_skipped(cx) {
             cx.count(self.filter.stats.skipped);
@@ -147,9 +147,9 @@ impl Stream {
         let headers = cx.headers(headers_of(direction));
         let length = headers.get_str("content-length").and_then(|length| length.parse().ok());
         let too_long = length.and_then(|length| self.machine.is_too_long(direction, length));
-        if too_long == Some(Over::Reject) {
+        if too_long == Some(OverflowPolicy::Reject) {
             let rejected = self.machine.reject_body(direction);
-            return self.hook(cx, direction, (rejected, Stance::Pass));
+            return self.hook(cx, direction, (rejected, PieceStatus::Pass));
         }
         let unseen =
             !end && (too_long.is_some() || has_type(headers, &self.config().callout.skipped_types));
@@ -167,38 +167,38 @@ impl Stream {
         self.config().callout.skip.covers(of(":method"), of(":path"))
     }
 
-    fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> Step {
+    fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> HookStatus {
         let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
-        let behind = *slot(&mut self.behind, direction);
+        let behind = *of_direction(&mut self.behind, direction);
         let data = Data {
             end,
             total: cx.body_so_far(direction).saturating_sub(behind),
             limit,
             backlog: self.session.as_ref().is_some_and(|session| session.backlog(limit)),
-            bytes: || Bodies::default().ours(cx, direction, behind),
+            bytes: || Bodies::default().our_body(cx, direction, behind),
         };
         let taken = self.machine.data(direction, data);
         self.hook(cx, direction, taken)
     }
 
     /// The processor did not answer.
-    fn fell_silent(&self) {
+    fn record_timeout(&self) {
         if let Some(breaker) = &self.filter.breaker {
             breaker.failed(Instant::now());
         }
     }
 
-    fn resume(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Resume {
-        let Outcome { request, response, reply, parts, bodies } = self.carry_out(cx, actions);
+    fn resume(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> EventAction {
+        let Outcome { request, response, reply, parts, bodies } = self.apply(cx, actions);
         if let Some(reply) = reply {
-            return Resume::Reply(reply);
+            return EventAction::Reply(reply);
         }
         let resume = match (request, response) {
-            _ if !parts.is_empty() => Resume::Send(parts),
-            (true, true) => Resume::Both,
-            (true, false) => Resume::Request,
-            (false, true) => Resume::Response,
-            (false, false) => Resume::Stay,
+            _ if !parts.is_empty() => EventAction::Send(parts),
+            (true, true) => EventAction::Both,
+            (true, false) => EventAction::Request,
+            (false, true) => EventAction::Response,
+            (false, false) => EventAction::Stay,
         };
         resume.after(bodies.into_edits())
     }
@@ -207,40 +207,40 @@ impl Stream {
 impl HttpStream for Stream {
     type Event = Event;
 
-    fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
+    fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
         self.headers(cx, Direction::Request, end)
     }
 
-    fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
+    fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
         self.data(cx, Direction::Request, end)
     }
 
-    fn request_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        let behind = *slot(&mut self.behind, Direction::Request);
-        let ours = || Bodies::default().ours(cx, Direction::Request, behind);
-        let taken = self.machine.trailers(Direction::Request, ours);
+    fn request_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
+        let behind = *of_direction(&mut self.behind, Direction::Request);
+        let our_body = || Bodies::default().our_body(cx, Direction::Request, behind);
+        let taken = self.machine.trailers(Direction::Request, our_body);
         self.hook(cx, Direction::Request, taken)
     }
 
-    fn response_headers(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
+    fn response_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
         self.headers(cx, Direction::Response, end)
     }
 
-    fn response_body(&mut self, cx: &mut Context<'_>, end: bool) -> Step {
+    fn response_body(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
         self.data(cx, Direction::Response, end)
     }
 
-    fn response_trailers(&mut self, cx: &mut Context<'_>) -> Step {
-        let behind = *slot(&mut self.behind, Direction::Response);
-        let ours = || Bodies::default().ours(cx, Direction::Response, behind);
-        let taken = self.machine.trailers(Direction::Response, ours);
+    fn response_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
+        let behind = *of_direction(&mut self.behind, Direction::Response);
+        let our_body = || Bodies::default().our_body(cx, Direction::Response, behind);
+        let taken = self.machine.trailers(Direction::Response, our_body);
         self.hook(cx, Direction::Response, taken)
     }
 
     fn resumed(&mut self, cx: &mut Context<'_>, direction: Direction) {
         static WARN: Once = Once::new();
         let kept = cx.body_len(Body::buffered(direction));
-        *slot(&mut self.behind, direction) = kept;
+        *of_direction(&mut self.behind, direction) = kept;
         if kept > 0 && self.machine.streams(direction) {
             WARN.call_once(|| {
                 tracing::warn!(
@@ -250,7 +250,7 @@ impl HttpStream for Stream {
         }
     }
 
-    fn event(&mut self, cx: &mut Context<'_>, event: Event) -> Resume {
+    fn event(&mut self, cx: &mut Context<'_>, event: Event) -> EventAction {
         let actions = match event {
             Event::Answer(answer) => {
                 if let Some(breaker) = &self.filter.breaker {
@@ -262,11 +262,11 @@ impl HttpStream for Stream {
             Event::Deadline { direction, number } => {
                 let actions = self.machine.deadline(direction, number);
                 if !actions.is_empty() {
-                    self.fell_silent();
+                    self.record_timeout();
                 }
                 actions
             }
-            Event::Nudge(direction) => self.machine.nudged(direction),
+            Event::Wakeup(direction) => self.machine.woken(direction),
             Event::Gathered(direction) => self.machine.gathered(direction),
             Event::Retried => {
                 cx.count(self.filter.stats.retried);
@@ -278,7 +278,7 @@ impl HttpStream for Stream {
                     tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");
                     cx.count_labelled(self.filter.stats.call_failed, failure.cause());
                     if matches!(failure, Failure::Call(error) if error.is_silence()) {
-                        self.fell_silent();
+                        self.record_timeout();
                     }
                 }
                 self.machine.closed(result)
@@ -287,7 +287,7 @@ impl HttpStream for Stream {
         self.resume(cx, actions)
     }
 
-    fn lost(&mut self, cx: &mut Context<'_>) -> Resume {
+    fn lost(&mut self, cx: &mut Context<'_>) -> EventAction {
         let actions = self.machine.closed(Err(Failure::Lost));
         self.resume(cx, actions)
     }

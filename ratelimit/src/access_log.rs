@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use callout_common::Cx;
+use callout_common::StreamContext;
 use callout_protos::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus};
 
@@ -71,7 +71,7 @@ pub(crate) fn hit(
 
 /// Writes it down; `hit` where a limit was.
 pub(crate) fn record<E: Send + 'static>(
-    cx: &mut Cx<'_, E>,
+    cx: &mut StreamContext<'_, E>,
     verdict: &str,
     source: Source,
     cause: Option<&str>,

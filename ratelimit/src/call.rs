@@ -11,17 +11,17 @@ use prost::Message;
 
 use crate::RateLimit;
 use crate::memory::key::Key;
-use crate::memory::ledger::{Batch, Errand, Server, Terms};
+use crate::memory::ledger::{BackgroundCall, Batch, LeaseConfig, Server};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// What the service is asked about one set of descriptors.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct CheckCall {
     pub(crate) message: RateLimitRequest,
     pub(crate) metadata: MetadataMap,
     /// The account of the set, if it has one.
-    pub(crate) account: Option<(Key, Terms)>,
+    pub(crate) account: Option<(Key, LeaseConfig)>,
 }
 
 /// The name of what the service is asked.
@@ -30,11 +30,11 @@ pub(crate) fn key(message: &RateLimitRequest, metadata: &MetadataMap) -> Key {
 }
 
 /// What came of asking.
-pub(crate) type Answer = Result<RateLimitResponse, Failure>;
+pub(crate) type CheckResult = Result<RateLimitResponse, Failure>;
 
-impl Question {
+impl CheckCall {
     /// Asks for `batch`, of which the request that waits spends one.
-    pub(crate) async fn ask(self: Arc<Self>, filter: Arc<RateLimit>, batch: Batch) -> Answer {
+    pub(crate) async fn ask(self: Arc<Self>, filter: Arc<RateLimit>, batch: Batch) -> CheckResult {
         let hits = batch.hits;
         let (answer, sent) = self.call(&filter, hits).await?;
         self.enter(&filter, &answer, (hits, 1), sent);
@@ -51,14 +51,14 @@ impl Question {
     }
 
     /// Makes a call beside the requests.
-    pub(crate) async fn run(self: Arc<Self>, filter: Arc<RateLimit>, errand: Errand) {
+    pub(crate) async fn run(self: Arc<Self>, filter: Arc<RateLimit>, errand: BackgroundCall) {
         match errand {
-            Errand::Prefetch(batch) => {
+            BackgroundCall::Prefetch(batch) => {
                 if let Ok((answer, sent)) = self.call(&filter, batch.hits).await {
                     self.enter(&filter, &answer, (batch.hits, 0), sent);
                 }
             }
-            Errand::Report(after, _claim) => {
+            BackgroundCall::Report(after, _claim) => {
                 tokio::time::sleep(after).await;
                 self.report(&filter).await;
             }
@@ -69,7 +69,7 @@ impl Question {
     /// is.
     async fn report(&self, filter: &RateLimit) {
         let Some((key, _)) = self.account else { return };
-        let hits = filter.ledger.bill(key, Instant::now());
+        let hits = filter.ledger.take_unreported(key, Instant::now());
         if hits == 0 {
             return;
         }
@@ -78,7 +78,7 @@ impl Question {
         {
             return self.enter(filter, &answer, (hits, hits), sent);
         }
-        filter.ledger.owe_again(key, hits, Instant::now());
+        filter.ledger.restore_unreported(key, hits, Instant::now());
     }
 
     /// Tells of hits that nobody waits for.

@@ -14,12 +14,12 @@ mod stats;
 use std::sync::Arc;
 use std::time::Instant;
 
-use callout_common::grpc::circuit_breaker::Breaker;
+use callout_common::grpc::circuit_breaker::CircuitBreaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use config::{Config, Route};
-use memory::ledger::Ledger;
-use memory::local::Locals;
+use memory::ledger::LeaseTable;
+use memory::local::LocalLimiters;
 use stats::Stats;
 use stream::Stream;
 
@@ -28,10 +28,10 @@ use stream::Stream;
 pub struct RateLimit {
     config: Config,
     stats: Stats,
-    ledger: Arc<Ledger>,
-    breaker: Option<Breaker>,
-    fallback: Locals,
-    shield: Locals,
+    ledger: Arc<LeaseTable>,
+    breaker: Option<CircuitBreaker>,
+    fallback: LocalLimiters,
+    shield: LocalLimiters,
 }
 
 impl RateLimit {
@@ -47,15 +47,15 @@ impl Filter for RateLimit {
 
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let mut config = Config::read(raw)?;
-        config.service = config.service.through(setup.clusters());
+        config.service = config.service.with_cluster_streams(setup.clusters());
         setup.stat_prefix(&config.stat_prefix);
         let accounts = config.callout.accounts;
         Ok(Self {
             stats: Stats::define(setup)?,
-            ledger: Ledger::shared(&config.service.identity(), accounts),
-            breaker: config.callout.breaker.map(Breaker::new),
-            fallback: Locals::new(accounts.entries),
-            shield: Locals::new(accounts.entries),
+            ledger: LeaseTable::shared(&config.service.identity(), accounts),
+            breaker: config.callout.breaker.map(CircuitBreaker::new),
+            fallback: LocalLimiters::new(accounts.entries),
+            shield: LocalLimiters::new(accounts.entries),
             config,
         })
     }

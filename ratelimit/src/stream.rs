@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::{CallError, Failure, MetadataMap};
-use callout_common::{Cx, Hold, HttpStream, Resume, Step};
+use callout_common::{EventAction, HookStatus, HttpStream, StopMode, StreamContext};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tokio::sync::oneshot;
 
@@ -14,22 +14,24 @@ use crate::RateLimit;
 use crate::access_log;
 use crate::access_log::Source;
 use crate::call;
-use crate::call::{Answer, Question};
-use crate::config::rules::Handling;
+use crate::call::{CheckCall, CheckResult};
+use crate::config::rules::Policy;
 use crate::config::{Config, Route};
 use crate::decide::headers::Lines;
-use crate::decide::verdict::{Draw, Judged, Verdict, judge, limited, refusal};
+use crate::decide::verdict::{Decision, Sampling, Verdict, decide, limited, refusal};
 use crate::memory::key::Key;
-use crate::memory::ledger::{Batch, Errand, Mode, Next, Quota, Terms, Turn, Unknown};
+use crate::memory::ledger::{
+    Admission, BackgroundCall, Batch, LeaseConfig, Mode, Next, Quota, Unknown,
+};
 use crate::memory::local::Size;
 use crate::memory::replay::{own, replayed};
 use crate::request::view::View;
-use crate::request::{Descriptor, Limit, Made, descriptors};
+use crate::request::{Descriptor, DescriptorEntry, Limit, descriptors};
 
 /// Filter-state key by which another filter sets the hits of the whole request.
 const HITS_ADDEND: &str = "envoy.ratelimit.hits_addend";
 
-pub(crate) type Context<'a> = Cx<'a, Answer>;
+pub(crate) type Context<'a> = StreamContext<'a, CheckResult>;
 
 /// One request.
 #[derive(Debug)]
@@ -53,8 +55,8 @@ enum State {
 /// What was asked, as far as it matters when the answer comes.
 #[derive(Debug)]
 struct Asked {
-    question: Arc<Question>,
-    handling: Handling,
+    question: Arc<CheckCall>,
+    handling: Policy,
     /// `x_ratelimit_option` of each descriptor.
     shown: Vec<Option<bool>>,
     /// The name of the set of descriptors, and the limit that the service told of last.
@@ -106,20 +108,20 @@ impl Stream {
     }
 
     /// What holds for `message`.
-    fn handling(&self, message: &RateLimitRequest) -> Handling {
+    fn handling(&self, message: &RateLimitRequest) -> Policy {
         let callout = &self.config().callout;
         let mode = self.route.as_deref().and_then(|route| route.mode).unwrap_or(callout.terms.mode);
-        Handling::of(&callout.rules, &message.descriptors, mode, callout.shadow)
+        Policy::of(&callout.rules, &message.descriptors, mode, callout.shadow)
     }
 
     /// Under which terms calls about `message` may be saved.
-    fn terms(&self, message: &RateLimitRequest, mode: Mode) -> Terms {
+    fn terms(&self, message: &RateLimitRequest, mode: Mode) -> LeaseConfig {
         let mode = match mode {
             // What is left unspent of a limit that several sets share would add up.
             Mode::Lease | Mode::Async if message.descriptors.len() > 1 => Mode::CacheOverLimit,
             mode => mode,
         };
-        Terms { mode, ..self.config().callout.terms }
+        LeaseConfig { mode, ..self.config().callout.terms }
     }
 
     /// Decides about the request, or asks the service and holds it.
@@ -128,7 +130,7 @@ impl Stream {
         cx: &mut Context<'_>,
         message: RateLimitRequest,
         shown: Vec<Option<bool>>,
-    ) -> Step {
+    ) -> HookStatus {
         let filter = Arc::clone(&self.filter);
         let stats = filter.stats;
         cx.count(stats.requests);
@@ -143,9 +145,9 @@ impl Stream {
         if let Some((_, Err(Unknown::Full))) = next {
             cx.count(stats.table_full);
         }
-        let question = Arc::new(Question { message, metadata, account });
+        let question = Arc::new(CheckCall { message, metadata, account });
         let Next { turn, errand, quota } = next.and_then(|(_, next)| next.ok()).unwrap_or(Next {
-            turn: Turn::Ask(Batch::ONE),
+            turn: Admission::Ask(Batch::ONE),
             errand: None,
             quota: None,
         });
@@ -155,30 +157,30 @@ impl Stream {
             cx.spawn_detached(Arc::clone(&asked.question).run(Arc::clone(&filter), errand));
         }
         match turn {
-            Turn::Refused(known) => {
+            Admission::Refused(known) => {
                 cx.count(stats.cache_over_limit);
                 let answer = replayed(&known, now);
-                step(self.carry_out(cx, &asked, Ok(answer), Source::Cache, Duration::ZERO))
+                step(self.apply(cx, &asked, Ok(answer), Source::Cache, Duration::ZERO))
             }
-            Turn::Admitted(known) => {
+            Admission::Admitted(known) => {
                 cx.count(stats.lease_hit);
                 let answer = replayed(&known, now);
-                step(self.carry_out(cx, &asked, Ok(answer), Source::Lease, Duration::ZERO))
+                step(self.apply(cx, &asked, Ok(answer), Source::Lease, Duration::ZERO))
             }
-            Turn::Ask(_) if !self.shield_admits(cx, &asked) => {
+            Admission::Ask(_) if !self.shield_admits(cx, &asked) => {
                 cx.count(stats.shield_over_limit);
-                step(self.carry_out(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
+                step(self.apply(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
             }
-            Turn::Ask(_) if !filter.breaker_admits() => {
+            Admission::Ask(_) if !filter.breaker_admits() => {
                 cx.count(stats.breaker_open);
                 let failure = Failure::Call(CallError::BreakerOpen);
                 step(self.without_service(cx, &asked, failure, Duration::ZERO))
             }
-            Turn::Ask(batch) => {
+            Admission::Ask(batch) => {
                 cx.count(stats.rpc);
                 ask(cx, &asked.question, filter, batch);
                 self.state = State::Waiting(stats.calls.begin(cx), asked);
-                Step::Pause(Hold::Everything)
+                HookStatus::Pause(StopMode::AllIteration)
             }
         }
     }
@@ -186,10 +188,12 @@ impl Stream {
     /// Whether a call beside the requests may be made, by what holds for calls of requests. What is
     /// owed was admitted already, so that no shield is to keep it back; the breaker is asked when it
     /// is reported.
-    fn may_run(&self, cx: &mut Context<'_>, errand: &Errand, asked: &Asked) -> bool {
+    fn may_run(&self, cx: &mut Context<'_>, errand: &BackgroundCall, asked: &Asked) -> bool {
         match errand {
-            Errand::Prefetch(_) => self.shield_admits(cx, asked) && self.filter.breaker_admits(),
-            Errand::Report(..) => true,
+            BackgroundCall::Prefetch(_) => {
+                self.shield_admits(cx, asked) && self.filter.breaker_admits()
+            }
+            BackgroundCall::Report(..) => true,
         }
     }
 
@@ -212,7 +216,7 @@ impl Stream {
     fn fallback_admits(&self, cx: &mut Context<'_>, asked: &Asked) -> Option<bool> {
         let callout = &self.config().callout;
         let size = callout.fallback?.size(asked.quota, callout.terms.expected_proxies)?;
-        let Question { message, metadata, .. } = &*asked.question;
+        let CheckCall { message, metadata, .. } = &*asked.question;
         let key = asked.key.unwrap_or_else(|| call::key(message, metadata));
         let (fallback, now) = (&self.filter.fallback, Instant::now());
         Some(fallback.admits(key, size, now).unwrap_or_else(|| {
@@ -229,23 +233,23 @@ impl Stream {
         asked: &Asked,
         failure: Failure,
         took: Duration,
-    ) -> Resume {
+    ) -> EventAction {
         let admitted = self.fallback_admits(cx, asked);
         let Some(admitted) = admitted else {
-            return self.carry_out(cx, asked, Err(failure), Source::Service, took);
+            return self.apply(cx, asked, Err(failure), Source::Service, took);
         };
         let stats = self.filter.stats;
         cx.count(if admitted { stats.fallback_ok } else { stats.fallback_over_limit });
-        self.carry_out(cx, asked, Ok(own(admitted)), Source::Fallback, took)
+        self.apply(cx, asked, Ok(own(admitted)), Source::Fallback, took)
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>, answer: Answer) -> Resume {
+    fn on_result(&mut self, cx: &mut Context<'_>, answer: CheckResult) -> EventAction {
         let State::Waiting(call, asked) = std::mem::replace(&mut self.state, State::Idle) else {
-            return Resume::Stay;
+            return EventAction::Stay;
         };
         let took = call.end(cx, answer.as_ref().err());
         match answer {
-            Ok(answer) => self.carry_out(cx, &asked, Ok(answer), Source::Service, took),
+            Ok(answer) => self.apply(cx, &asked, Ok(answer), Source::Service, took),
             Err(failure) => {
                 tracing::debug!(cause = failure.cause(), "ratelimit: no answer");
                 self.without_service(cx, &asked, failure, took)
@@ -254,17 +258,17 @@ impl Stream {
     }
 
     /// Does what an answer, or the lack of one, says.
-    fn carry_out(
+    fn apply(
         &mut self,
         cx: &mut Context<'_>,
         asked: &Asked,
         answer: Result<RateLimitResponse, Failure>,
         source: Source,
         took: Duration,
-    ) -> Resume {
+    ) -> EventAction {
         let filter = Arc::clone(&self.filter);
         let (config, stats) = (&filter.config, filter.stats);
-        let draw = Draw {
+        let draw = Sampling {
             enforced: config.filter_enforced.contains(rand::random()),
             deny_failure: asked
                 .handling
@@ -279,7 +283,7 @@ impl Stream {
         };
         let hit =
             answer.as_ref().ok().and_then(|answer| access_log::hit(descriptors, &answer.statuses));
-        let Judged { verdict, metadata, dropped } = judge(config, &asked.shown, draw, answer);
+        let Decision { verdict, metadata, dropped } = decide(config, &asked.shown, draw, answer);
         let (name, hit) = match &verdict {
             Verdict::Allow { over_limit: false, .. } => ("ok", None),
             Verdict::Allow { over_limit: true, .. } | Verdict::Limit { .. } => {
@@ -303,40 +307,40 @@ impl Stream {
                     headers.add(name, value);
                 }
                 self.response = response;
-                Resume::Request
+                EventAction::Request
             }
             Verdict::Limit { mut response, body } => {
                 cx.count(stats.over_limit);
                 if shadowed {
                     cx.count(stats.shadow_over_limit);
-                    return Resume::Request;
+                    return EventAction::Request;
                 }
                 for added in &config.response_headers_to_add {
                     added.apply(&mut response, |operator| cx.operator(operator));
                 }
-                Resume::Reply(limited(config, response, body))
+                EventAction::Reply(limited(config, response, body))
             }
             Verdict::Pass => {
                 cx.count(stats.error);
                 cx.count(stats.failure_mode_allowed);
-                Resume::Request
+                EventAction::Request
             }
             Verdict::Refuse(_) if shadowed => {
                 cx.count(stats.error);
-                Resume::Request
+                EventAction::Request
             }
             Verdict::Refuse(reply) => {
                 cx.count(stats.error);
-                Resume::Reply(reply)
+                EventAction::Reply(reply)
             }
         }
     }
 }
 
 impl HttpStream for Stream {
-    type Event = Answer;
+    type Event = CheckResult;
 
-    fn request_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> Step {
+    fn request_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> HookStatus {
         let filter = Arc::clone(&self.filter);
         let config = &filter.config;
         // Without a cluster (no route, a redirect, a direct response) nothing is counted.
@@ -344,35 +348,35 @@ impl HttpStream for Stream {
             || !config.request_type.covers(cx.request().get("x-envoy-internal"))
             || cx.cluster_name().is_none()
         {
-            return Step::Continue;
+            return HookStatus::Continue;
         }
         self.counts_when_done = true;
-        let Made { descriptors, skipped } = descriptors(self.limits(), &View(cx), false);
+        let DescriptorEntry { descriptors, skipped } = descriptors(self.limits(), &View(cx), false);
         cx.count_by(self.filter.stats.descriptor_skipped, skipped);
         if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
-            return Step::Reply(refusal(config));
+            return HookStatus::Reply(refusal(config));
         }
         let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
         match self.message(cx, descriptors) {
             Some(message) => self.check(cx, message, shown),
-            None => Step::Continue,
+            None => HookStatus::Continue,
         }
     }
 
-    fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> Step {
+    fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> HookStatus {
         let mut headers = cx.response_mut();
         for (name, value) in std::mem::take(&mut self.response) {
             headers.add(&name, &value);
         }
-        Step::Continue
+        HookStatus::Continue
     }
 
-    fn event(&mut self, cx: &mut Context<'_>, answer: Answer) -> Resume {
-        self.settle(cx, answer)
+    fn event(&mut self, cx: &mut Context<'_>, answer: CheckResult) -> EventAction {
+        self.on_result(cx, answer)
     }
 
-    fn lost(&mut self, cx: &mut Context<'_>) -> Resume {
-        self.settle(cx, Err(Failure::Lost))
+    fn lost(&mut self, cx: &mut Context<'_>) -> EventAction {
+        self.on_result(cx, Err(Failure::Lost))
     }
 
     fn complete(&mut self, cx: &mut Context<'_>) {
@@ -383,14 +387,14 @@ impl HttpStream for Stream {
         if !self.counts_when_done {
             return;
         }
-        let Made { descriptors, .. } = descriptors(self.limits(), &View(cx), true);
+        let DescriptorEntry { descriptors, .. } = descriptors(self.limits(), &View(cx), true);
         if let Some(message) = self.message(cx, descriptors) {
             let stats = self.filter.stats;
             if !self.filter.breaker_admits() {
                 return cx.count(stats.breaker_open);
             }
             let metadata = self.metadata(cx);
-            let question = Arc::new(Question { message, metadata, account: None });
+            let question = Arc::new(CheckCall { message, metadata, account: None });
             cx.count(stats.rpc);
             cx.spawn_detached(question.tell(Arc::clone(&self.filter)));
         }
@@ -399,7 +403,7 @@ impl HttpStream for Stream {
 
 /// Asks for `batch` on behalf of a request. What was asked for many belongs to all: the call goes on
 /// when this request's client leaves.
-fn ask(cx: &mut Context<'_>, question: &Arc<Question>, filter: Arc<RateLimit>, batch: Batch) {
+fn ask(cx: &mut Context<'_>, question: &Arc<CheckCall>, filter: Arc<RateLimit>, batch: Batch) {
     if batch.hits == 1 {
         return cx.spawn(Arc::clone(question).ask(filter, batch));
     }
@@ -422,9 +426,9 @@ fn one_hit(message: &RateLimitRequest) -> bool {
 }
 
 /// The answer of a hook that need not wait.
-fn step(resume: Resume) -> Step {
+fn step(resume: EventAction) -> HookStatus {
     match resume {
-        Resume::Reply(reply) => Step::Reply(reply),
-        _ => Step::Continue,
+        EventAction::Reply(reply) => HookStatus::Reply(reply),
+        _ => HookStatus::Continue,
     }
 }

@@ -1,6 +1,6 @@
 //! Shadow mode: what would have been decided, in the filter state for the access log.
 
-use callout_common::{Cx, Reply};
+use callout_common::{Reply, StreamContext};
 use serde_json::{Value, json};
 
 /// Filter-state key; readable with `%FILTER_STATE(authz.shadow:PLAIN)%`.
@@ -15,7 +15,7 @@ pub(crate) enum Outcome<'a> {
 }
 
 /// Records `outcome` for this request.
-pub(crate) fn record<E: Send + 'static>(cx: &mut Cx<'_, E>, outcome: Outcome<'_>) {
+pub(crate) fn record<E: Send + 'static>(cx: &mut StreamContext<'_, E>, outcome: Outcome<'_>) {
     cx.set_filter_state(KEY, rendered(outcome).to_string().as_bytes());
 }
 

@@ -1,13 +1,13 @@
 //! Carries out the changes that an allowing answer asks for.
 
-use callout_common::Cx;
+use callout_common::StreamContext;
 use callout_common::http::rules::MAX_LINES;
 use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 
 use crate::decide::edits::Edits;
 
 /// Changes the request. `false` when the changes made it larger than Envoy's limits.
-pub(crate) fn request<E: Send + 'static>(cx: &mut Cx<'_, E>, edits: &Edits) -> bool {
+pub(crate) fn request<E: Send + 'static>(cx: &mut StreamContext<'_, E>, edits: &Edits) -> bool {
     if edits.leave_request_as_it_is() {
         return true;
     }
@@ -34,7 +34,7 @@ pub(crate) fn request<E: Send + 'static>(cx: &mut Cx<'_, E>, edits: &Edits) -> b
 
 /// Changes the response.
 pub(crate) fn response<E: Send + 'static>(
-    cx: &mut Cx<'_, E>,
+    cx: &mut StreamContext<'_, E>,
     edits: &[(HeaderAppendAction, String, Vec<u8>)],
 ) {
     let mut headers = cx.response_mut();
@@ -59,6 +59,6 @@ pub(crate) fn response<E: Send + 'static>(
 }
 
 /// Whether the response's headers are within Envoy's limits.
-pub(crate) fn response_within_limits<E: Send + 'static>(cx: &Cx<'_, E>) -> bool {
+pub(crate) fn response_within_limits<E: Send + 'static>(cx: &StreamContext<'_, E>) -> bool {
     cx.response().size().lines <= MAX_LINES
 }

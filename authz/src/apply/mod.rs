@@ -5,14 +5,14 @@ pub(crate) mod headers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callout_common::Resume;
+use callout_common::EventAction;
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
 use crate::access_log;
 use crate::access_log::Source;
 use crate::access_log::shadow;
 use crate::decide::edits::Edits;
-use crate::decide::verdict::{Judged, Verdict, invalid, refusal};
+use crate::decide::verdict::{Decision, Verdict, invalid, refusal};
 use crate::stream::{Context, Stream};
 
 /// Where the built-in puts an answer's metadata, whatever the filter is called.
@@ -20,15 +20,15 @@ const NAMESPACE: &str = "envoy.filters.http.ext_authz";
 
 /// What came of carrying out a decision.
 #[derive(Debug)]
-pub(crate) enum Done {
+pub(crate) enum Applied {
     /// It was done as a whole.
-    Applied(Resume),
+    Applied(EventAction),
     /// It can't be done to this request.
-    Invalid(Resume),
+    Invalid(EventAction),
 }
 
-impl Done {
-    pub(crate) fn resume(self) -> Resume {
+impl Applied {
+    pub(crate) fn resume(self) -> EventAction {
         match self {
             Self::Applied(resume) | Self::Invalid(resume) => resume,
         }
@@ -37,15 +37,15 @@ impl Done {
 
 impl Stream {
     /// Does what a decision says.
-    pub(crate) fn carry_out(
+    pub(crate) fn apply(
         &mut self,
         cx: &mut Context<'_>,
-        judged: &Arc<Judged>,
+        judged: &Arc<Decision>,
         source: Source,
         took: Duration,
-    ) -> Done {
+    ) -> Applied {
         let stats = self.authz.stats;
-        let Judged { verdict, metadata, cause, .. } = &**judged;
+        let Decision { verdict, metadata, cause, .. } = &**judged;
         // What was left out was counted when the answer came.
         let news = matches!(source, Source::Service | Source::Coalesced);
         let count_dropped = |cx: &mut Context<'_>, dropped| {
@@ -68,9 +68,9 @@ impl Stream {
                 if shadow_mode {
                     cx.count(stats.shadow_denied);
                     shadow::record(cx, shadow::Outcome::Denied(reply));
-                    return Done::Applied(Resume::Request);
+                    return Applied::Applied(EventAction::Request);
                 }
-                Done::Applied(Resume::Reply(reply.clone()))
+                Applied::Applied(EventAction::Reply(reply.clone()))
             }
             Verdict::Pass => {
                 cx.tag_span("ext_authz_status", "ext_authz_error");
@@ -78,13 +78,13 @@ impl Stream {
                 if shadow_mode {
                     cx.count(stats.shadow_error);
                     shadow::record(cx, shadow::Outcome::Error(&refusal(self.config())));
-                    return Done::Applied(Resume::Request);
+                    return Applied::Applied(EventAction::Request);
                 }
                 cx.count(stats.failure_mode_allowed);
                 if self.config().failure_mode_allow_header_add {
                     cx.request_mut().add("x-envoy-auth-failure-mode-allowed", b"true");
                 }
-                Done::Applied(Resume::Request)
+                Applied::Applied(EventAction::Request)
             }
             Verdict::Refuse { reply, dropped } => {
                 cx.tag_span("ext_authz_status", "ext_authz_error");
@@ -93,9 +93,9 @@ impl Stream {
                 if shadow_mode {
                     cx.count(stats.shadow_error);
                     shadow::record(cx, shadow::Outcome::Error(reply));
-                    return Done::Applied(Resume::Request);
+                    return Applied::Applied(EventAction::Request);
                 }
-                Done::Applied(Resume::Reply(reply.clone()))
+                Applied::Applied(EventAction::Reply(reply.clone()))
             }
             Verdict::Invalid { denied } => {
                 if *denied {
@@ -106,13 +106,17 @@ impl Stream {
         }
     }
 
-    fn invalid(&self, cx: &mut Context<'_>) -> Done {
+    fn invalid(&self, cx: &mut Context<'_>) -> Applied {
         cx.count(self.authz.stats.invalid);
         let shadow_mode = self.config().shadow_mode;
-        Done::Invalid(if shadow_mode { Resume::Request } else { Resume::Reply(invalid()) })
+        Applied::Invalid(if shadow_mode {
+            EventAction::Request
+        } else {
+            EventAction::Reply(invalid())
+        })
     }
 
-    fn allow(&mut self, cx: &mut Context<'_>, judged: &Arc<Judged>, edits: &Edits) -> Done {
+    fn allow(&mut self, cx: &mut Context<'_>, judged: &Arc<Decision>, edits: &Edits) -> Applied {
         let stats = self.authz.stats;
         cx.tag_span("ext_authz_status", "ext_authz_ok");
         if edits.clear_route_cache {
@@ -129,7 +133,7 @@ impl Stream {
         if self.config().shadow_mode {
             shadow::record(cx, shadow::Outcome::Allowed);
         }
-        Done::Applied(Resume::Request)
+        Applied::Applied(EventAction::Request)
     }
 
     fn keep_metadata(

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use crate::Authz;
 use crate::call::single_flight::Role;
 use crate::config::DEFAULT_TIMEOUT;
-use crate::decide::verdict::{Judged, Verdict, judge};
+use crate::decide::verdict::{Decision, Verdict, decide};
 use crate::memory::cache::Claim;
 use crate::memory::key::Key;
 
@@ -21,7 +21,7 @@ const UNATTENDED: Duration = Duration::from_secs(60);
 
 /// What the service is asked about one request.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct CheckCall {
     pub(crate) message: CheckRequest,
     pub(crate) service: Service,
     pub(crate) metadata: MetadataMap,
@@ -29,19 +29,19 @@ pub(crate) struct Question {
 
 /// What came of asking.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub(crate) judged: Arc<Judged>,
+pub struct CheckResult {
+    pub(crate) judged: Arc<Decision>,
     pub(crate) failure: Option<Failure>,
     pub(crate) made: Instant,
     /// The call was another request's.
     pub(crate) coalesced: bool,
 }
 
-impl Answer {
+impl CheckResult {
     /// There is no answer of the service.
     pub(crate) fn failed(authz: &Authz, failure: Failure) -> Self {
         Self {
-            judged: Arc::new(judge(&authz.config, Err(failure.clone()))),
+            judged: Arc::new(decide(&authz.config, Err(failure.clone()))),
             failure: Some(failure),
             made: Instant::now(),
             coalesced: false,
@@ -49,7 +49,7 @@ impl Answer {
     }
 }
 
-impl Question {
+impl CheckCall {
     fn deadline(&self) -> Option<Instant> {
         deadline(self.service.timeout.unwrap_or(DEFAULT_TIMEOUT))
     }
@@ -60,7 +60,7 @@ impl Question {
         self,
         authz: Arc<Authz>,
         key: Option<Key>,
-    ) -> impl Future<Output = Answer> + Send + 'static {
+    ) -> impl Future<Output = CheckResult> + Send + 'static {
         let deadline = self.deadline();
         async move {
             match key {
@@ -70,7 +70,12 @@ impl Question {
         }
     }
 
-    async fn ask_together(self, authz: Arc<Authz>, key: Key, deadline: Option<Instant>) -> Answer {
+    async fn ask_together(
+        self,
+        authz: Arc<Authz>,
+        key: Key,
+        deadline: Option<Instant>,
+    ) -> CheckResult {
         let question = Arc::new(self);
         loop {
             let (flight, role) = authz.flights.join(key, || {
@@ -82,7 +87,7 @@ impl Question {
                 (Role::Leader, _) => return flight.await,
                 (Role::Follower, None) => flight.await,
                 (Role::Follower, Some(deadline)) => {
-                    let late = |_| Answer::failed(&authz, Failure::Call(CallError::Timeout));
+                    let late = |_| CheckResult::failed(&authz, Failure::Call(CallError::Timeout));
                     tokio::time::timeout_at(deadline.into(), flight).await.unwrap_or_else(late)
                 }
             };
@@ -91,7 +96,7 @@ impl Question {
                 // It was the leader's time that was up.
                 continue;
             }
-            return Answer { coalesced: true, ..answer };
+            return CheckResult { coalesced: true, ..answer };
         }
     }
 
@@ -117,16 +122,16 @@ impl Question {
         }
     }
 
-    async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> Answer {
+    async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> CheckResult {
         let Self { message, service, metadata } = self;
         match service.client.unary(CHECK, message, metadata, deadline).await {
-            Ok(reply) => Answer {
-                judged: Arc::new(judge(&authz.config, Ok(reply))),
+            Ok(reply) => CheckResult {
+                judged: Arc::new(decide(&authz.config, Ok(reply))),
                 failure: None,
                 made: Instant::now(),
                 coalesced: false,
             },
-            Err(error) => Answer::failed(authz, Failure::Call(error)),
+            Err(error) => CheckResult::failed(authz, Failure::Call(error)),
         }
     }
 }

@@ -9,11 +9,11 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use crate::memory::key::Key;
 
 /// A call that others may join. It runs while anybody waits, and is cancelled when nobody does.
-pub(crate) type Flight<T> = Shared<BoxFuture<'static, T>>;
+pub(crate) type SharedCall<T> = Shared<BoxFuture<'static, T>>;
 
 /// The calls in flight, by key.
 #[derive(Debug)]
-pub(crate) struct Flights<T: Clone + Send + Sync + 'static> {
+pub(crate) struct SingleFlight<T: Clone + Send + Sync + 'static> {
     open: Mutex<Open<T>>,
 }
 
@@ -30,26 +30,26 @@ pub(crate) enum Role {
     Follower,
 }
 
-impl<T: Clone + Send + Sync + 'static> Default for Flights<T> {
+impl<T: Clone + Send + Sync + 'static> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { open: Mutex::new(Open { next: 0, flights: HashMap::new() }) }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flights<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// Joins the call for `key`, or begins `call`.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: Key,
         call: impl FnOnce() -> BoxFuture<'static, T>,
-    ) -> (Flight<T>, Role) {
+    ) -> (SharedCall<T>, Role) {
         let mut open = self.lock();
         if let Some(flight) = open.flights.get(&key).and_then(|(_, flight)| flight.upgrade()) {
             return (flight, Role::Follower);
         }
         let number = open.next;
         open.next += 1;
-        let landing = Landing { flights: Arc::clone(self), key, number };
+        let landing = InFlightGuard { flights: Arc::clone(self), key, number };
         let call = call();
         let flight = async move {
             let _landing = landing;
@@ -68,13 +68,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 }
 
 /// Takes a flight off the list when it ends, in whatever way: nobody joins what is over.
-struct Landing<T: Clone + Send + Sync + 'static> {
-    flights: Arc<Flights<T>>,
+struct InFlightGuard<T: Clone + Send + Sync + 'static> {
+    flights: Arc<SingleFlight<T>>,
     key: Key,
     number: u64,
 }
 
-impl<T: Clone + Send + Sync + 'static> Drop for Landing<T> {
+impl<T: Clone + Send + Sync + 'static> Drop for InFlightGuard<T> {
     fn drop(&mut self) {
         let mut open = self.flights.lock();
         if open.flights.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn identical_requests_share_a_call_and_others_do_not() {
-        let (flights, calls) = (Arc::new(Flights::default()), Arc::new(AtomicUsize::new(0)));
+        let (flights, calls) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
         let (first, role) = flights.join(key(1), || slow(&calls, 1));
         assert_eq!(role, Role::Leader);
         let (second, role) = flights.join(key(1), || slow(&calls, 2));
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_leaves_does_not_end_the_call_of_the_others() {
-        let (flights, calls) = (Arc::new(Flights::default()), Arc::new(AtomicUsize::new(0)));
+        let (flights, calls) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
         let (leader, _) = flights.join(key(1), || slow(&calls, 1));
         let (follower, _) = flights.join(key(1), || slow(&calls, 2));
         let leader = tokio::spawn(leader);
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_everybody_left_is_over_and_nobody_joins_it() {
-        let (flights, calls) = (Arc::new(Flights::default()), Arc::new(AtomicUsize::new(0)));
+        let (flights, calls) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
         let (left, _) = flights.join(key(1), || slow(&calls, 1));
         assert!(left.clone().now_or_never().is_none());
         drop(left);
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_joins_a_call_that_has_ended() {
-        let (flights, calls) = (Arc::new(Flights::default()), Arc::new(AtomicUsize::new(0)));
+        let (flights, calls) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
         let (first, _) = flights.join(key(1), || slow(&calls, 1));
         assert_eq!(first.clone().await, 1);
         let (second, role) = flights.join(key(1), || slow(&calls, 2));

@@ -104,10 +104,10 @@ impl Callout {
         } = fields;
         let (cache, key) = match cache {
             Some(fields) => {
-                let (cache, key) = fields.configure().map_err(|error| error.under("cache"))?;
+                let (cache, key) = fields.configure().map_err(|error| error.in_field("cache"))?;
                 (Some(cache), key)
             }
-            None => (None, KeyRule::Sent),
+            None => (None, KeyRule::Everything),
         };
         Ok(Self {
             cache,
@@ -123,7 +123,7 @@ impl Callout {
                         "needs failure_mode_allow, which is off",
                     )?;
                     FailurePolicy::configure(&classes)
-                        .map_err(|error| error.under("failure_mode_allow_on"))?
+                        .map_err(|error| error.in_field("failure_mode_allow_on"))?
                 }
             },
             status_on_timeout: status_on_timeout
@@ -168,8 +168,8 @@ impl CacheFields {
             max_entry_bytes,
         };
         let key = match self.key {
-            Some(key) => KeyRule::Chosen(key.configure().map_err(|error| error.under("key"))?),
-            None => KeyRule::Sent,
+            Some(key) => KeyRule::Custom(key.configure().map_err(|error| error.in_field("key"))?),
+            None => KeyRule::Everything,
         };
         Ok((settings, key))
     }
@@ -255,7 +255,7 @@ mod tests {
         let settings = cached.cache.unwrap();
         assert_eq!((settings.ttl, settings.denied_ttl), (Duration::from_secs(10), Duration::ZERO));
         assert_eq!((settings.max_bytes, settings.jitter_percent), (64 << 20, 10));
-        assert!(cached.shares() && cached.key == KeyRule::Sent);
+        assert!(cached.shares() && cached.key == KeyRule::Everything);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use callout_common::api::config::{http_status, refuse_if, warn_of_runtime, warn_without_effect};
-use callout_common::api::matching::{Fraction, HeaderChoice, MetadataMatcher, MutationRules};
+use callout_common::api::matching::{Fraction, HeaderFilter, MetadataMatcher, MutationRules};
 use callout_common::api::node::Node;
 use callout_common::grpc::Service;
 use callout_common::{ConfigError, RawConfig};
@@ -42,7 +42,7 @@ pub(crate) struct Config {
     pub(crate) filter_enabled_metadata: Option<MetadataMatcher>,
     pub(crate) deny_at_disable: bool,
     pub(crate) stat_prefix: String,
-    pub(crate) headers: HeaderChoice,
+    pub(crate) headers: HeaderFilter,
     pub(crate) include_tls_session: bool,
     pub(crate) encode_raw_headers: bool,
     pub(crate) mutation_rules: Option<MutationRules>,
@@ -127,7 +127,7 @@ impl Config {
         Ok(Self {
             service: match services {
                 Some(Services::GrpcService(service)) => {
-                    Service::configure(&service).map_err(|error| error.under("grpc_service"))?
+                    Service::configure(&service).map_err(|error| error.in_field("grpc_service"))?
                 }
                 Some(Services::HttpService(_)) => {
                     return Err(ConfigError::field(
@@ -163,7 +163,7 @@ impl Config {
                 .as_ref()
                 .map(MetadataMatcher::configure)
                 .transpose()
-                .map_err(|error| error.under("filter_enabled_metadata"))?,
+                .map_err(|error| error.in_field("filter_enabled_metadata"))?,
             deny_at_disable: match deny_at_disable {
                 Some(flag) => {
                     warn_of_runtime("authz", "deny_at_disable", &flag.runtime_key);
@@ -176,7 +176,7 @@ impl Config {
                 None => false,
             },
             stat_prefix,
-            headers: HeaderChoice::configure(
+            headers: HeaderFilter::configure(
                 allowed_headers.as_ref(),
                 disallowed_headers.as_ref(),
             )?,
@@ -186,7 +186,7 @@ impl Config {
                 .as_ref()
                 .map(MutationRules::configure)
                 .transpose()
-                .map_err(|error| error.under("decoder_header_mutation_rules"))?,
+                .map_err(|error| error.in_field("decoder_header_mutation_rules"))?,
             enable_dynamic_metadata_ingestion: enable_dynamic_metadata_ingestion
                 .is_none_or(|on| on.value),
             max_denied_body: usize::try_from(max_denied_response_body_bytes)
@@ -195,7 +195,7 @@ impl Config {
             enforce_response_header_limits,
             shadow_mode,
             callout: Callout::configure(callout, failure_mode_allow)
-                .map_err(|error| error.under("callout"))?,
+                .map_err(|error| error.in_field("callout"))?,
         })
     }
 }
@@ -259,7 +259,7 @@ impl Route {
             Some(Override::Disabled(true)) => return Ok(Self::Disabled),
             Some(Override::Disabled(false)) => CheckSettings::default(),
             Some(Override::CheckSettings(settings)) => {
-                CheckSettings::read(settings).map_err(|error| error.under("check_settings"))?
+                CheckSettings::read(settings).map_err(|error| error.in_field("check_settings"))?
             }
             None => {
                 return Err(ConfigError::field(
@@ -296,7 +296,7 @@ impl CheckSettings {
         };
         let service = match service_override {
             Some(ServiceOverride::GrpcService(service)) => {
-                Some(Service::configure(&service).map_err(|error| error.under("grpc_service"))?)
+                Some(Service::configure(&service).map_err(|error| error.in_field("grpc_service"))?)
             }
             Some(ServiceOverride::HttpService(_)) => {
                 return Err(ConfigError::field(

@@ -36,7 +36,7 @@ pub(crate) enum Verdict {
 
 /// A verdict, with what came with it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Judged {
+pub(crate) struct Decision {
     pub(crate) verdict: Verdict,
     pub(crate) metadata: Option<Struct>,
     /// Why there is no verdict of the service.
@@ -47,7 +47,7 @@ pub(crate) struct Judged {
     pub(crate) max_age: Option<Duration>,
 }
 
-impl Judged {
+impl Decision {
     const fn new(verdict: Verdict, metadata: Option<Struct>) -> Self {
         Self { verdict, metadata, cause: None, silence: false, max_age: None }
     }
@@ -58,14 +58,14 @@ impl Judged {
 }
 
 /// Judges an answer, or the lack of one.
-pub(crate) fn judge(config: &Config, answer: Result<auth::CheckResponse, Failure>) -> Judged {
+pub(crate) fn decide(config: &Config, answer: Result<auth::CheckResponse, Failure>) -> Decision {
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {
             let class = Class::of(&failure);
-            return Judged {
+            return Decision {
                 silence: class.is_some_and(Class::is_silence),
-                ..Judged::failed(without_reply(config, class), failure.cause())
+                ..Decision::failed(without_reply(config, class), failure.cause())
             };
         }
     };
@@ -74,7 +74,7 @@ pub(crate) fn judge(config: &Config, answer: Result<auth::CheckResponse, Failure
     {
         tracing::debug!(objection, "authz: a reply that strict mode does not take");
         let class = Some(Class::InvalidReply);
-        return Judged::failed(without_reply(config, class), "invalid_reply");
+        return Decision::failed(without_reply(config, class), "invalid_reply");
     }
     // Neither an empty reply nor one that could not be told from it is worth keeping.
     let empty = answer == auth::CheckResponse::default();
@@ -112,7 +112,7 @@ fn max_age(metadata: Option<&mut Struct>) -> Option<Duration> {
     }
 }
 
-fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Judged {
+fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Decision {
     let auth::CheckResponse { status, http_response, dynamic_metadata } = answer;
     // An absent status is code 0, which allows, whatever stands beside it.
     if status.is_none_or(|status| status.code == 0) {
@@ -125,7 +125,7 @@ fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Judged {
             Ok(edits) => Verdict::Allow(edits),
             Err(Invalid) => Verdict::Invalid { denied: false },
         };
-        return Judged::new(verdict, metadata);
+        return Decision::new(verdict, metadata);
     }
     let error = matches!(http_response, Some(HttpResponse::ErrorResponse(_)));
     let verdict = match http_response {
@@ -152,7 +152,10 @@ fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Judged {
             Verdict::Deny { reply: Reply::new(403).details("ext_authz_denied"), dropped: 0 }
         }
     };
-    Judged { cause: error.then_some("error_response"), ..Judged::new(verdict, dynamic_metadata) }
+    Decision {
+        cause: error.then_some("error_response"),
+        ..Decision::new(verdict, dynamic_metadata)
+    }
 }
 
 /// The plain reply where there is no verdict.
@@ -161,9 +164,9 @@ pub(crate) fn refusal(config: &Config) -> Reply {
 }
 
 /// The refusal of a request of which the service can't be told what it should be.
-pub(crate) fn unreadable(config: &Config) -> Judged {
+pub(crate) fn unreadable(config: &Config) -> Decision {
     let verdict = Verdict::Refuse { reply: refusal(config), dropped: 0 };
-    Judged::failed(verdict, UnreadableMetadata::CAUSE)
+    Decision::failed(verdict, UnreadableMetadata::CAUSE)
 }
 
 /// The reply to a verdict that can't be carried out.
@@ -239,11 +242,11 @@ mod tests {
     }
 
     fn verdict(fields: &str, json: &str) -> Verdict {
-        judge(&config(fields), Ok(answer(json))).verdict
+        decide(&config(fields), Ok(answer(json))).verdict
     }
 
     fn failed(fields: &str, failure: Failure) -> Verdict {
-        judge(&config(fields), Err(failure)).verdict
+        decide(&config(fields), Err(failure)).verdict
     }
 
     const FAIL_OPEN: &str = r#", "failure_mode_allow": true"#;
@@ -302,7 +305,7 @@ mod tests {
             denied.status = Some(HttpStatus { code: 99 });
         }
         let config = config(r#", "max_denied_response_body_bytes": 3"#);
-        let Verdict::Deny { reply, .. } = judge(&config, Ok(impossible)).verdict else {
+        let Verdict::Deny { reply, .. } = decide(&config, Ok(impossible)).verdict else {
             panic!("not denied")
         };
         assert_eq!((reply.status(), reply.body_bytes()), (403, &b"abc"[..]));
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn strict_mode_takes_an_empty_reply_for_an_error() {
         let strict = r#", "callout": {"strict": true}"#;
-        let judged = judge(&config(strict), Ok(answer("{}")));
+        let judged = decide(&config(strict), Ok(answer("{}")));
         assert!(matches!(judged.verdict, Verdict::Refuse { .. }));
         assert_eq!((judged.cause, judged.silence), (Some("invalid_reply"), false));
         assert!(matches!(verdict(strict, r#"{"status": {}}"#), Verdict::Allow(_)));
@@ -354,7 +357,7 @@ mod tests {
         let cached = r#", "callout": {"cache": {"ttl": "10s"}}"#;
         let max_age = |fields: &str, metadata: &str| {
             let json = format!(r#"{{"status": {{}}, "dynamic_metadata": {{"a": 1{metadata}}}}}"#);
-            let judged = judge(&config(fields), Ok(answer(&json)));
+            let judged = decide(&config(fields), Ok(answer(&json)));
             (judged.max_age, judged.metadata.unwrap().fields.len())
         };
         let key = r#", "callout.cache.max_age": "#;
@@ -371,14 +374,14 @@ mod tests {
     #[test]
     fn an_empty_reply_is_not_kept() {
         let cached = config(r#", "callout": {"cache": {"ttl": "10s"}}"#);
-        assert_eq!(judge(&cached, Ok(answer("{}"))).max_age, Some(Duration::ZERO));
-        assert_eq!(judge(&cached, Ok(answer(r#"{"status": {}}"#))).max_age, None);
+        assert_eq!(decide(&cached, Ok(answer("{}"))).max_age, Some(Duration::ZERO));
+        assert_eq!(decide(&cached, Ok(answer(r#"{"status": {}}"#))).max_age, None);
     }
 
     #[test]
     fn the_metadata_inside_an_ok_response_replaces_the_one_beside_it() {
         let outer = r#""dynamic_metadata": {"a": 1}"#;
-        let inner = judge(
+        let inner = decide(
             &config(""),
             Ok(answer(&format!(
                 r#"{{{outer}, "ok_response": {{"dynamic_metadata": {{"b": 1}}}}}}"#
@@ -387,6 +390,6 @@ mod tests {
         assert!(inner.metadata.unwrap().fields.contains_key("b"));
         let status = Some(Status { code: 7, ..Default::default() });
         let denied = auth::CheckResponse { status, ..answer(&format!("{{{outer}}}")) };
-        assert!(judge(&config(""), Ok(denied)).metadata.is_some());
+        assert!(decide(&config(""), Ok(denied)).metadata.is_some());
     }
 }

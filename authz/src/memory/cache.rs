@@ -8,7 +8,7 @@ use moka::Expiry;
 use moka::sync::Cache as Store;
 
 use crate::config::extensions::CacheSettings;
-use crate::decide::verdict::{Judged, Verdict};
+use crate::decide::verdict::{Decision, Verdict};
 use crate::memory::key::Key;
 
 /// What an entry costs beside its own bytes: its place in the store, and the book-keeping there.
@@ -26,7 +26,7 @@ pub(crate) struct Cache {
 /// A decision that is kept.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) judged: Arc<Judged>,
+    pub(crate) judged: Arc<Decision>,
     made: Instant,
     /// How long it is fresh.
     life: Duration,
@@ -43,7 +43,7 @@ pub(crate) enum Found {
     /// One that still answers while the service is asked again.
     Stale(Arc<Entry>),
     /// None that answers.
-    Nothing,
+    Miss,
 }
 
 /// What became of a decision that was to be kept.
@@ -77,7 +77,7 @@ impl Entry {
     }
 
     /// The right to ask the service again; `None` while somebody else has it.
-    pub(crate) fn claim(self: &Arc<Self>) -> Option<Claim> {
+    pub(crate) fn begin_refresh(self: &Arc<Self>) -> Option<Claim> {
         (!self.refreshing.swap(true, Ordering::AcqRel)).then(|| Claim(Arc::clone(self)))
     }
 }
@@ -129,19 +129,19 @@ impl Cache {
 
     /// What there is for `key`.
     pub(crate) fn find(&self, key: &Key, now: Instant) -> Found {
-        let Some(entry) = self.store.get(key) else { return Found::Nothing };
+        let Some(entry) = self.store.get(key) else { return Found::Miss };
         let of_use = entry.use_at(now, &self.settings);
         if of_use.fresh {
             Found::Fresh(entry)
         } else if of_use.while_revalidating {
             Found::Stale(entry)
         } else {
-            Found::Nothing
+            Found::Miss
         }
     }
 
     /// The allow that stands in for a service that does not answer.
-    pub(crate) fn stand_in(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
+    pub(crate) fn get_stale_if_error(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
         self.store
             .get(key)
             .filter(|entry| matches!(entry.judged.verdict, Verdict::Allow(_)))
@@ -149,7 +149,7 @@ impl Cache {
     }
 
     /// Keeps a decision of the service's that was made at `made`. `draw` shortens its life by chance.
-    pub(crate) fn keep(&self, key: Key, judged: Arc<Judged>, made: Instant, draw: u64) -> Kept {
+    pub(crate) fn keep(&self, key: Key, judged: Arc<Decision>, made: Instant, draw: u64) -> Kept {
         let Some(life) = life(&self.settings, &judged, draw) else {
             self.store.invalidate(&key);
             return Kept::No;
@@ -171,7 +171,7 @@ impl Cache {
 }
 
 /// How long a decision is fresh; `None` for one that is not kept.
-fn life(settings: &CacheSettings, judged: &Judged, draw: u64) -> Option<Duration> {
+fn life(settings: &CacheSettings, judged: &Decision, draw: u64) -> Option<Duration> {
     let most = match &judged.verdict {
         Verdict::Allow(edits) if !edits.sets_cookie() => settings.ttl,
         // Limits, failures and redirects are of the moment, and a cookie is one client's.
@@ -192,7 +192,7 @@ fn life(settings: &CacheSettings, judged: &Judged, draw: u64) -> Option<Duration
 }
 
 /// About how many bytes a decision takes.
-fn bytes(judged: &Judged) -> usize {
+fn bytes(judged: &Decision) -> usize {
     let lines = |sum: usize, count: usize| sum + count * LINE_BYTES;
     let decision = match &judged.verdict {
         Verdict::Allow(edits) => edits.bytes(LINE_BYTES),

@@ -15,7 +15,7 @@ use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 use crate::request::{SERVICE, View};
 
 /// Headers that differ from request to request and say nothing of who asks for what.
-const NOISE: [&[u8]; 19] = [
+const TRACING_HEADERS: [&[u8]; 19] = [
     b"x-request-id",
     b"traceparent",
     b"tracestate",
@@ -55,9 +55,9 @@ impl Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyRule {
     /// Everything that is sent, but the noise.
-    Sent,
+    Everything,
     /// What the operator chose.
-    Chosen(Chosen),
+    Custom(Chosen),
 }
 
 /// `callout.cache.key`.
@@ -82,7 +82,7 @@ pub(crate) struct Omit {
 
 /// What a request is besides its [`View`].
 #[derive(Debug, Default)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct KeyContext<'a> {
     /// The route's name, its virtual host's and its cluster's.
     pub(crate) route: [Option<&'a [u8]>; 3],
     /// The fingerprint of the route's configuration of this filter.
@@ -117,22 +117,22 @@ impl Keys {
     /// Whether a key holds the metadata that the service is told.
     pub(crate) fn takes_metadata(&self) -> bool {
         match &self.rule {
-            KeyRule::Sent => true,
-            KeyRule::Chosen(chosen) => chosen.context,
+            KeyRule::Everything => true,
+            KeyRule::Custom(chosen) => chosen.context,
         }
     }
 
     /// The attributes whose values a key needs.
     pub(crate) fn attributes(&self) -> &[Attribute] {
         match &self.rule {
-            KeyRule::Sent => &[],
-            KeyRule::Chosen(chosen) => &chosen.attributes,
+            KeyRule::Everything => &[],
+            KeyRule::Custom(chosen) => &chosen.attributes,
         }
     }
 
     /// Whether a key holds the metadata of the call.
     pub(crate) fn takes_call(&self) -> bool {
-        self.rule == KeyRule::Sent
+        self.rule == KeyRule::Everything
     }
 
     /// The key of a request; `None` when it has none: a body was read, or nothing that was chosen
@@ -140,7 +140,7 @@ impl Keys {
     pub(crate) fn key(
         &self,
         view: &View<'_>,
-        surroundings: &Surroundings<'_>,
+        surroundings: &KeyContext<'_>,
         sent: impl Fn(&[u8]) -> bool,
     ) -> Option<Key> {
         // Hashing the whole at once is faster than piece by piece.
@@ -154,15 +154,15 @@ impl Keys {
         &self,
         out: &mut Writer,
         view: &View<'_>,
-        surroundings: &Surroundings<'_>,
+        surroundings: &KeyContext<'_>,
         sent: impl Fn(&[u8]) -> bool,
     ) -> bool {
         if view.body.is_some() {
             return false;
         }
         let omit = match &self.rule {
-            KeyRule::Sent => Omit::default(),
-            KeyRule::Chosen(chosen) => chosen.omit,
+            KeyRule::Everything => Omit::default(),
+            KeyRule::Custom(chosen) => chosen.omit,
         };
         let first = |name| all(view, name).next();
         for (name, omitted) in
@@ -176,8 +176,8 @@ impl Keys {
         // It may name a service of its own, so it is never left out.
         out.option(surroundings.route_config);
         match &self.rule {
-            KeyRule::Sent => sent_parts(out, view, surroundings, sent),
-            KeyRule::Chosen(chosen) => {
+            KeyRule::Everything => sent_parts(out, view, surroundings, sent),
+            KeyRule::Custom(chosen) => {
                 let mut found = chosen.context && self.has_context(view);
                 for name in &chosen.headers {
                     let values: Vec<&[u8]> = all(view, name).collect();
@@ -223,13 +223,14 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> [u8; 32] {
 fn sent_parts(
     out: &mut Writer,
     view: &View<'_>,
-    surroundings: &Surroundings<'_>,
+    surroundings: &KeyContext<'_>,
     sent: impl Fn(&[u8]) -> bool,
 ) {
     out.option(all(view, ":scheme").next());
     // Told to the service whether or not the header itself is.
     out.option(all(view, SERVICE).next());
-    let told = |name: &[u8]| !name.starts_with(b":") && !NOISE.contains(&name) && sent(name);
+    let told =
+        |name: &[u8]| !name.starts_with(b":") && !TRACING_HEADERS.contains(&name) && sent(name);
     let shown = || view.headers.iter().filter(|line| told(line.name));
     out.count(shown().count());
     for line in shown() {

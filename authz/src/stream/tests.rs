@@ -1,7 +1,7 @@
 use callout_common::Direction;
 use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{Map, MetadataSource, MetadataValue};
-use callout_common::testing::{Bench, Passed};
+use callout_common::testing::{Bench, Progress};
 
 use crate::Authz;
 
@@ -21,7 +21,7 @@ fn with_metadata(mut bench: Bench<Authz>, key: &str, value: MetadataValue) -> Be
     bench
 }
 
-fn get(bench: &mut Bench<Authz>) -> Passed {
+fn get(bench: &mut Bench<Authz>) -> Progress {
     let lines = [(":method", "GET"), (":path", "/p"), (":authority", "h")];
     bench.headers(Direction::Request, &lines, true)
 }
@@ -32,7 +32,7 @@ const CACHED: &str =
 #[test]
 fn a_request_whose_metadata_can_not_be_read_shares_no_decision_and_is_counted() {
     let mut bench = with_metadata(bench(CACHED), "payload", MetadataValue::Unreadable);
-    assert_eq!(get(&mut bench), Passed::No);
+    assert_eq!(get(&mut bench), Progress::No);
     assert_eq!(bench.host.metric_value("cache_bypassed"), 1);
     assert_eq!(bench.host.metric_value("cache_miss"), 0);
     assert_eq!(bench.host.metric_value("unreadable_metadata"), 1);
@@ -85,7 +85,7 @@ fn unreadable_metadata_fails_closed_where_that_is_asked_for_whatever_the_failure
             r#", "metadata_context_namespaces": ["jwt"], "failure_mode_allow": true, "status_on_error": {{"code": 503}}, "callout": {{"on_unreadable_metadata": "fail"{cache}}}"#
         );
         let mut bench = with_metadata(bench(&fields), "payload", MetadataValue::Unreadable);
-        assert_eq!(get(&mut bench), Passed::No);
+        assert_eq!(get(&mut bench), Progress::No);
         assert_eq!(bench.host.replies.first().map(callout_common::Reply::status), Some(503));
         assert_eq!(bench.host.metric_value("error"), 1);
         assert_eq!(bench.host.metric_value("unreadable_metadata"), 1);
@@ -94,7 +94,7 @@ fn unreadable_metadata_fails_closed_where_that_is_asked_for_whatever_the_failure
         assert_eq!(bench.host.metadata.get(&outcome), Some(&cause));
         assert!(!bench.fire(), "nobody was asked");
         let mut bench = self::bench(&fields);
-        assert_eq!(get(&mut bench), Passed::No);
+        assert_eq!(get(&mut bench), Progress::No);
         assert!(bench.host.replies.is_empty(), "what can be read is asked about");
         assert!(bench.host.text(Map::Request, ":path").is_some());
     }
@@ -133,7 +133,7 @@ fn the_body_of_a_request_to_upgrade_ends_where_its_length_says() {
         ("upgrade", "SPDY/3.1"),
         ("content-length", "6"),
     ];
-    assert_eq!(bench.headers(Direction::Request, &lines, false), Passed::No);
+    assert_eq!(bench.headers(Direction::Request, &lines, false), Progress::No);
     bench.body(Direction::Request, b"att", false);
     assert_eq!(bench.host.metric_value("in_flight"), 0);
     bench.body(Direction::Request, b"ack", false);

@@ -9,17 +9,17 @@ use super::bindings::types::{
 use super::buffer::{borrow, borrow_all, borrow_header};
 use super::cluster_host::AbiClusterHost;
 use super::hooks::{Config, guard};
-use crate::cluster_streams::Desk;
+use crate::cluster_streams::ClusterStreamManager;
 use crate::envoy::cluster::ClusterError;
 use crate::envoy::types::Header;
 
 /// Runs `hook` on the desk of `config`.
-fn with_desk(config: *const c_void, hook: impl FnOnce(&Desk)) {
+fn with_desk(config: *const c_void, hook: impl FnOnce(&ClusterStreamManager)) {
     guard((), || {
         // SAFETY: `config` is what `config_new` returned, and Envoy calls no hook of a configuration
         // while or after destroying it.
         let config = unsafe { &*config.cast::<Config>() };
-        if let Some(desk) = config.desk() {
+        if let Some(desk) = config.cluster_streams() {
             hook(desk);
         }
     });

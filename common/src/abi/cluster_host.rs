@@ -6,7 +6,7 @@ use super::bindings::types as abi;
 use super::buffer::{lend, lend_header};
 use super::table::table;
 use crate::envoy::cluster::ClusterHost;
-use crate::envoy::cluster::{ClusterError, Opening};
+use crate::envoy::cluster::{ClusterError, OpenRequest};
 
 /// Envoy's side of a configuration, on the main thread.
 ///
@@ -21,7 +21,7 @@ impl AbiClusterHost {
 }
 
 impl ClusterHost for AbiClusterHost {
-    fn open_stream(&mut self, opening: &Opening) -> Result<u64, ClusterError> {
+    fn open_stream(&mut self, opening: &OpenRequest) -> Result<u64, ClusterError> {
         let required = &table().ok_or(ClusterError::NotOpened)?.required;
         let mut lines: Vec<_> =
             opening.headers.iter().map(|(name, value)| lend_header(name, value)).collect();

@@ -89,7 +89,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const 
     guard((), || {
         // SAFETY: made by `config_new`, and Envoy destroys it once, after its last stream.
         let config = unsafe { Box::from_raw(config.cast_mut().cast::<Config>()) };
-        if let Some(desk) = config.desk() {
+        if let Some(desk) = config.cluster_streams() {
             desk.close();
         }
     });

@@ -12,7 +12,7 @@ use crate::api::config::ConfigError;
 use crate::api::text::sanitized;
 use crate::envoy::attributes::{Attribute, Kind, NAMED};
 use crate::envoy::types::Map;
-use crate::filter::context::Cx;
+use crate::filter::context::StreamContext;
 
 /// A parsed expression.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Expression {
 }
 
 /// Where the attributes' values come from.
-pub trait Lookup {
+pub trait AttributeSource {
     /// The value of a textual attribute.
     fn text(&self, attribute: Attribute) -> Option<&[u8]>;
     /// The value of a numeric attribute.
@@ -53,7 +53,7 @@ pub enum Outcome {
     Other(&'static str),
 }
 
-impl<E: Send + 'static> Lookup for Cx<'_, E> {
+impl<E: Send + 'static> AttributeSource for StreamContext<'_, E> {
     fn text(&self, attribute: Attribute) -> Option<&[u8]> {
         self.attribute(attribute)
     }
@@ -78,23 +78,23 @@ impl Expression {
     /// Where it is no expression, or refers to what is no attribute.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let program = Program::compile(text)
-            .map_err(|error| ConfigError::whole(format!("is no CEL expression: {error}")))?;
+            .map_err(|error| ConfigError::without_path(format!("is no CEL expression: {error}")))?;
         let roots: Vec<String> =
             program.references().variables().into_iter().map(str::to_owned).collect();
         let known = |root: &String| {
             NAMED.iter().any(|(name, _)| name.split('.').next() == Some(root.as_str()))
         };
         match roots.iter().find(|root| !known(root)) {
-            Some(root) => {
-                Err(ConfigError::whole(format!("`{root}` is no attribute that a module can read")))
-            }
+            Some(root) => Err(ConfigError::without_path(format!(
+                "`{root}` is no attribute that a module can read"
+            ))),
             None => Ok(Self { program, roots }),
         }
     }
 
     /// What it comes to in a stream; `None` when it fails, as for an attribute that is absent.
     #[must_use]
-    pub fn evaluate(&self, stream: &dyn Lookup) -> Option<Outcome> {
+    pub fn evaluate(&self, stream: &dyn AttributeSource) -> Option<Outcome> {
         let mut context = Context::default();
         for root in &self.roots {
             context.add_variable_from_value(root.as_str(), attributes(root, stream));
@@ -115,7 +115,7 @@ impl Expression {
 }
 
 /// The attributes below `root` that the stream has.
-fn attributes(root: &str, stream: &dyn Lookup) -> Value {
+fn attributes(root: &str, stream: &dyn AttributeSource) -> Value {
     let mut fields: HashMap<Key, Value> = NAMED
         .iter()
         .filter_map(|(name, kind)| {
@@ -167,7 +167,7 @@ mod tests {
 
     struct Stream;
 
-    impl Lookup for Stream {
+    impl AttributeSource for Stream {
         fn text(&self, attribute: Attribute) -> Option<&[u8]> {
             (attribute == Attribute::RequestMethod).then_some(b"GET")
         }

@@ -3,17 +3,17 @@
 
 /// A text with operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct SubstitutionFormat(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Operator(Operator),
+    CommandOperator(CommandOperator),
 }
 
 /// What stands between two percent signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operator {
+pub enum CommandOperator {
     /// `REQ(name?alternative):limit`: the first value of a request header.
     Request {
         /// The names to try in turn, in lower case.
@@ -36,7 +36,7 @@ pub enum Operator {
     BytesSent,
 }
 
-impl Template {
+impl SubstitutionFormat {
     /// Reads a text with operators; `%%` stands for a percent sign.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Template {
             parts.push(if operator.is_empty() {
                 Part::Text("%".to_owned())
             } else {
-                Part::Operator(Operator::parse(operator)?)
+                Part::CommandOperator(CommandOperator::parse(operator)?)
             });
         }
         if !rest.is_empty() {
@@ -66,27 +66,29 @@ impl Template {
 
     /// The only operator, if the text is nothing else.
     #[must_use]
-    pub fn sole_operator(&self) -> Option<&Operator> {
+    pub fn sole_operator(&self) -> Option<&CommandOperator> {
         match self.0.as_slice() {
-            [Part::Operator(operator)] => Some(operator),
+            [Part::CommandOperator(operator)] => Some(operator),
             _ => None,
         }
     }
 
     /// The text, with each operator replaced by what `value` says it stands for, or by nothing.
-    pub fn fill(&self, value: impl Fn(&Operator) -> Option<Vec<u8>>) -> Vec<u8> {
+    pub fn fill(&self, value: impl Fn(&CommandOperator) -> Option<Vec<u8>>) -> Vec<u8> {
         let mut filled = Vec::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => filled.extend_from_slice(text.as_bytes()),
-                Part::Operator(operator) => filled.extend(value(operator).unwrap_or_default()),
+                Part::CommandOperator(operator) => {
+                    filled.extend(value(operator).unwrap_or_default())
+                }
             }
         }
         filled
     }
 }
 
-impl Operator {
+impl CommandOperator {
     fn parse(text: &str) -> Result<Self, String> {
         let unsupported = || format!("`%{text}%` is not supported in a module");
         let (name, argument) = match text.split_once('(') {
@@ -134,17 +136,17 @@ mod tests {
     use super::*;
 
     fn filled(text: &str) -> String {
-        let value = |operator: &Operator| match operator {
-            Operator::Request { names, limit } => names
+        let value = |operator: &CommandOperator| match operator {
+            CommandOperator::Request { names, limit } => names
                 .iter()
                 .find(|name| *name == "x-in")
                 .map(|_| b"value"[..(*limit).min(5)].to_vec()),
-            Operator::DynamicMetadata { namespace, key } => {
+            CommandOperator::DynamicMetadata { namespace, key } => {
                 Some(format!("{namespace}/{key}").into_bytes())
             }
             _ => None,
         };
-        String::from_utf8(Template::parse(text).unwrap().fill(value)).unwrap()
+        String::from_utf8(SubstitutionFormat::parse(text).unwrap().fill(value)).unwrap()
     }
 
     #[test]
@@ -159,14 +161,14 @@ mod tests {
         for text in
             ["50%", "%START_TIME%", "%REQ()%", "%REQ(a)x%", "%DYNAMIC_METADATA(a)%", "%REQ(a%"]
         {
-            assert!(Template::parse(text).is_err(), "{text}");
+            assert!(SubstitutionFormat::parse(text).is_err(), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in ".{0,40}") {
-            let _ = Template::parse(&text);
+            let _ = SubstitutionFormat::parse(&text);
         }
     }
 }

@@ -7,15 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{Caller, Clusters, Command, Part};
+use super::{ClusterStreams, Command, ResponseEvent, ResponseSender};
 use crate::envoy::cluster::ClusterHost;
 use crate::envoy::host::Scheduler;
 use crate::envoy::types::Header;
-use crate::tasks::mailbox::{Mail, Mailbox};
+use crate::tasks::mailbox::{Mailbox, Message};
 
 /// The streams of one configuration. Every method runs on the main thread; the lock is for the
 /// type's sake, and is not held while Envoy is called.
-pub(crate) struct Desk {
+pub(crate) struct ClusterStreamManager {
     mailbox: Mailbox<Command>,
     open: Mutex<Open>,
 }
@@ -24,41 +24,41 @@ pub(crate) struct Desk {
 #[derive(Default)]
 struct Open {
     streams: HashMap<u64, u64>,
-    callers: HashMap<u64, (u64, Caller)>,
+    callers: HashMap<u64, (u64, ResponseSender)>,
 }
 
 impl Open {
-    fn add(&mut self, number: u64, stream: u64, caller: Caller) {
+    fn add(&mut self, number: u64, stream: u64, caller: ResponseSender) {
         self.streams.insert(number, stream);
         self.callers.insert(stream, (number, caller));
     }
 
-    fn take(&mut self, stream: u64) -> Option<Caller> {
+    fn take(&mut self, stream: u64) -> Option<ResponseSender> {
         let (number, caller) = self.callers.remove(&stream)?;
         self.streams.remove(&number);
         Some(caller)
     }
 }
 
-impl Desk {
+impl ClusterStreamManager {
     pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
         Self { mailbox: Mailbox::new(scheduler), open: Mutex::default() }
     }
 
     /// The way here.
-    pub(crate) fn clusters(&self) -> Clusters {
-        Clusters::new(self.mailbox.outbox())
+    pub(crate) fn clusters(&self) -> ClusterStreams {
+        ClusterStreams::new(self.mailbox.outbox())
     }
 
     /// Carries out what was asked for, when Envoy fires `event`.
     pub(crate) fn scheduled(&self, host: &mut dyn ClusterHost, event: u64) {
         for mail in self.mailbox.drain(event) {
-            let Mail::Event(command) = mail else { continue };
+            let Message::Event(command) = mail else { continue };
             match command {
                 Command::Open(_, _, caller) if caller.is_gone() => {}
                 Command::Open(number, opening, caller) => match host.open_stream(&opening) {
                     Ok(stream) => self.open().add(number, stream, caller),
-                    Err(error) => caller.tell(Part::Failed(error)),
+                    Err(error) => caller.send(ResponseEvent::Failed(error)),
                 },
                 Command::Send(number, bytes, end) => {
                     if let Some(stream) = self.stream(number) {
@@ -83,9 +83,9 @@ impl Desk {
                 .find(|line| line.name == b":status")
                 .and_then(|line| StatusCode::from_bytes(line.value).ok())
                 .unwrap_or(StatusCode::BAD_GATEWAY);
-            caller.tell(Part::Head(status, map(lines)));
+            caller.send(ResponseEvent::Head(status, map(lines)));
             if end {
-                caller.tell(Part::End);
+                caller.send(ResponseEvent::End);
             }
         });
     }
@@ -101,7 +101,7 @@ impl Desk {
         let room = self.with(stream, |caller| {
             let room = caller.data(concat(chunks));
             if room && end {
-                caller.tell(Part::End);
+                caller.send(ResponseEvent::End);
             }
             room
         });
@@ -114,8 +114,8 @@ impl Desk {
     /// The answer's trailers.
     pub(crate) fn trailers(&self, stream: u64, lines: &[Header<'_>]) {
         self.with(stream, |caller| {
-            caller.tell(Part::Trailers(map(lines)));
-            caller.tell(Part::End);
+            caller.send(ResponseEvent::Trailers(map(lines)));
+            caller.send(ResponseEvent::End);
         });
     }
 
@@ -124,7 +124,7 @@ impl Desk {
     pub(crate) fn ended(&self, stream: u64, error: ClusterError) {
         let caller = self.open().take(stream);
         if let Some(caller) = caller {
-            caller.tell(Part::Failed(error));
+            caller.send(ResponseEvent::Failed(error));
         }
     }
 
@@ -138,7 +138,7 @@ impl Desk {
         self.open().streams.get(&number).copied()
     }
 
-    fn with<T>(&self, stream: u64, tell: impl FnOnce(&Caller) -> T) -> Option<T> {
+    fn with<T>(&self, stream: u64, tell: impl FnOnce(&ResponseSender) -> T) -> Option<T> {
         self.open().callers.get(&stream).map(|(_, caller)| tell(caller))
     }
 

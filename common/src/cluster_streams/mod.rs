@@ -2,12 +2,12 @@
 //!
 //! Envoy opens such streams on its threads only, and what outlives a request (a shared call, a
 //! report) can't belong to one. So every configuration has a desk on the main thread: work
-//! elsewhere sends it commands through [`Clusters`], and it sends back what Envoy hands to it.
+//! elsewhere sends it commands through [`ClusterStreams`], and it sends back what Envoy hands to it.
 
 mod desk;
 
 use crate::envoy::cluster::ClusterError;
-use crate::envoy::cluster::Opening;
+use crate::envoy::cluster::OpenRequest;
 use std::sync::Arc;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub(crate) use self::desk::Desk;
+pub(crate) use self::desk::ClusterStreamManager;
 
 use crate::tasks::mailbox::Outbox;
 
@@ -28,13 +28,13 @@ const MAX_WAITING: usize = 64 << 20;
 
 /// The way to the clusters of one configuration. Cheap to clone; the default leads nowhere.
 #[derive(Debug, Clone, Default)]
-pub struct Clusters(Option<Outbox<Command>>);
+pub struct ClusterStreams(Option<Outbox<Command>>);
 
 /// What the desk is to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Open a stream.
-    Open(u64, Opening, Caller),
+    Open(u64, OpenRequest, ResponseSender),
     /// Send a piece of the request.
     Send(u64, Bytes, bool),
     /// End the stream, whatever its state.
@@ -43,7 +43,7 @@ pub(crate) enum Command {
 
 /// A part of an answer, in the order of arrival.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum ResponseEvent {
     Head(StatusCode, HeaderMap),
     Data(Bytes),
     Trailers(HeaderMap),
@@ -54,18 +54,18 @@ pub(crate) enum Part {
 
 /// The desk's end of a call.
 #[derive(Debug)]
-pub(crate) struct Caller {
-    parts: UnboundedSender<Part>,
+pub(crate) struct ResponseSender {
+    parts: UnboundedSender<ResponseEvent>,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Caller {
+impl ResponseSender {
     /// Whether nobody waits any more.
     fn is_gone(&self) -> bool {
         self.parts.is_closed()
     }
 
-    fn tell(&self, part: Part) {
+    fn send(&self, part: ResponseEvent) {
         // Whoever has gone needs no answer.
         let _ = self.parts.send(part);
     }
@@ -75,7 +75,7 @@ impl Caller {
         let waiting = self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
         let room = waiting <= MAX_WAITING;
         if room {
-            self.tell(Part::Data(bytes));
+            self.send(ResponseEvent::Data(bytes));
         }
         room
     }
@@ -83,30 +83,30 @@ impl Caller {
 
 /// The caller's end of a call. Dropping it ends the stream.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct ClusterStream {
     number: u64,
-    clusters: Clusters,
-    parts: UnboundedReceiver<Part>,
+    clusters: ClusterStreams,
+    parts: UnboundedReceiver<ResponseEvent>,
     waiting: Arc<AtomicUsize>,
     /// Nothing is left to be reset.
     over: bool,
 }
 
-impl Clusters {
+impl ClusterStreams {
     pub(crate) const fn new(outbox: Outbox<Command>) -> Self {
         Self(Some(outbox))
     }
 
     /// Opens a stream.
-    pub(crate) fn open(&self, opening: Opening) -> Call {
+    pub(crate) fn open(&self, opening: OpenRequest) -> ClusterStream {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (sender, parts) = unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
-        let caller = Caller { parts: sender, waiting: Arc::clone(&waiting) };
+        let caller = ResponseSender { parts: sender, waiting: Arc::clone(&waiting) };
         // A configuration that is gone drops the command, and the caller in it: a reset.
         self.command(Command::Open(number, opening, caller));
-        Call { number, clusters: self.clone(), parts, waiting, over: false }
+        ClusterStream { number, clusters: self.clone(), parts, waiting, over: false }
     }
 
     /// Sends a piece of the request of call `number`.
@@ -126,21 +126,24 @@ impl Clusters {
     }
 }
 
-impl Call {
+impl ClusterStream {
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
     /// The next part. A call whose desk has gone was reset.
-    pub(crate) fn poll_part(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Part> {
+    pub(crate) fn poll_part(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<ResponseEvent> {
         self.parts.poll_recv(cx).map(|part| match part {
             Some(part) => {
-                if let Part::Data(bytes) = &part {
+                if let ResponseEvent::Data(bytes) = &part {
                     self.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
                 }
                 part
             }
-            None => Part::Failed(ClusterError::Reset),
+            None => ResponseEvent::Failed(ClusterError::Reset),
         })
     }
 
@@ -150,7 +153,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for ClusterStream {
     fn drop(&mut self) {
         if !self.over {
             self.clusters.reset(self.number);

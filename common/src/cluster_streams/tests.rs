@@ -1,7 +1,7 @@
 //! A desk whose Envoy writes down what it is asked.
 
 use crate::envoy::cluster::ClusterError;
-use crate::envoy::cluster::Opening;
+use crate::envoy::cluster::OpenRequest;
 use std::future::poll_fn;
 
 use futures::FutureExt;
@@ -19,7 +19,7 @@ struct Log {
 }
 
 impl ClusterHost for Log {
-    fn open_stream(&mut self, opening: &Opening) -> Result<u64, ClusterError> {
+    fn open_stream(&mut self, opening: &OpenRequest) -> Result<u64, ClusterError> {
         if self.full {
             return Err(ClusterError::NotOpened);
         }
@@ -42,15 +42,21 @@ impl Scheduler for Ignored {
     fn commit(&self, _event: u64) {}
 }
 
-fn desk() -> Desk {
-    Desk::new(Box::new(Ignored))
+fn cluster_streams() -> ClusterStreamManager {
+    ClusterStreamManager::new(Box::new(Ignored))
 }
 
-fn opening() -> Opening {
-    Opening { cluster: "c".into(), headers: Vec::new(), body: Bytes::new(), end: false, timeout: 0 }
+fn opening() -> OpenRequest {
+    OpenRequest {
+        cluster: "c".into(),
+        headers: Vec::new(),
+        body: Bytes::new(),
+        end: false,
+        timeout: 0,
+    }
 }
 
-fn next(call: &mut Call) -> Option<Part> {
+fn next(call: &mut ClusterStream) -> Option<ResponseEvent> {
     poll_fn(|cx| call.poll_part(cx)).now_or_never()
 }
 
@@ -59,7 +65,7 @@ const OK: [Header<'_>; 2] =
 
 #[test]
 fn commands_reach_envoy_in_their_order_and_answers_their_call() {
-    let (desk, mut host) = (desk(), Log::default());
+    let (desk, mut host) = (cluster_streams(), Log::default());
     let clusters = desk.clusters();
     let mut call = clusters.open(opening());
     clusters.send(call.number(), Bytes::from_static(b"abc"), true);
@@ -69,16 +75,18 @@ fn commands_reach_envoy_in_their_order_and_answers_their_call() {
     desk.data(&mut host, 100, &[b"x", b"y"], false);
     desk.trailers(100, &OK[1..]);
     desk.ended(100, ClusterError::Reset);
-    let Some(Part::Head(status, headers)) = next(&mut call) else { panic!("no headers") };
+    let Some(ResponseEvent::Head(status, headers)) = next(&mut call) else { panic!("no headers") };
     assert!(status == 200 && headers.len() == 1 && headers["a"] == "1");
-    assert!(matches!(next(&mut call), Some(Part::Data(bytes)) if bytes == "xy"));
-    assert!(matches!(next(&mut call), Some(Part::Trailers(trailers)) if trailers["a"] == "1"));
-    assert!(matches!(next(&mut call), Some(Part::End)));
+    assert!(matches!(next(&mut call), Some(ResponseEvent::Data(bytes)) if bytes == "xy"));
+    assert!(
+        matches!(next(&mut call), Some(ResponseEvent::Trailers(trailers)) if trailers["a"] == "1")
+    );
+    assert!(matches!(next(&mut call), Some(ResponseEvent::End)));
 }
 
 #[test]
 fn a_call_that_is_dropped_resets_its_stream_or_never_opens_it() {
-    let (desk, mut host) = (desk(), Log::default());
+    let (desk, mut host) = (cluster_streams(), Log::default());
     let clusters = desk.clusters();
     let call = clusters.open(opening());
     desk.scheduled(&mut host, 1);
@@ -93,30 +101,30 @@ fn a_call_that_is_dropped_resets_its_stream_or_never_opens_it() {
 
 #[test]
 fn what_envoy_can_not_open_fails_at_once() {
-    let (desk, mut host) = (desk(), Log { full: true, ..Log::default() });
+    let (desk, mut host) = (cluster_streams(), Log { full: true, ..Log::default() });
     let mut call = desk.clusters().open(opening());
     desk.scheduled(&mut host, 1);
-    assert!(matches!(next(&mut call), Some(Part::Failed(ClusterError::NotOpened))));
+    assert!(matches!(next(&mut call), Some(ResponseEvent::Failed(ClusterError::NotOpened))));
 }
 
 #[test]
 fn a_configuration_that_goes_resets_every_call() {
-    let (desk, mut host) = (desk(), Log::default());
+    let (desk, mut host) = (cluster_streams(), Log::default());
     let clusters = desk.clusters();
     let mut open = clusters.open(opening());
     desk.scheduled(&mut host, 1);
     let mut asked_for = clusters.open(opening());
     desk.close();
     let mut late = clusters.open(opening());
-    let mut nowhere = Clusters::default().open(opening());
+    let mut nowhere = ClusterStreams::default().open(opening());
     for call in [&mut open, &mut asked_for, &mut late, &mut nowhere] {
-        assert!(matches!(next(call), Some(Part::Failed(ClusterError::Reset))));
+        assert!(matches!(next(call), Some(ResponseEvent::Failed(ClusterError::Reset))));
     }
 }
 
 #[test]
 fn an_answer_that_nobody_reads_is_bounded() {
-    let (desk, mut host) = (desk(), Log::default());
+    let (desk, mut host) = (cluster_streams(), Log::default());
     let mut call = desk.clusters().open(opening());
     desk.scheduled(&mut host, 1);
     let piece = vec![0; MAX_WAITING / 2 + 1];
@@ -124,13 +132,13 @@ fn an_answer_that_nobody_reads_is_bounded() {
         desk.data(&mut host, 100, &[&piece], false);
     }
     // What was read makes room.
-    assert!(matches!(next(&mut call), Some(Part::Data(_))));
+    assert!(matches!(next(&mut call), Some(ResponseEvent::Data(_))));
     desk.data(&mut host, 100, &[&piece], false);
     assert_eq!(host.lines.len(), 1);
     desk.data(&mut host, 100, &[&piece], false);
     assert_eq!(host.lines[1], "reset 100");
     for _ in 0..2 {
-        assert!(matches!(next(&mut call), Some(Part::Data(_))));
+        assert!(matches!(next(&mut call), Some(ResponseEvent::Data(_))));
     }
-    assert!(matches!(next(&mut call), Some(Part::Failed(ClusterError::TooLarge))));
+    assert!(matches!(next(&mut call), Some(ResponseEvent::Failed(ClusterError::TooLarge))));
 }

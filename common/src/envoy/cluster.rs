@@ -23,7 +23,7 @@ pub enum ClusterError {
 
 /// How a stream begins.
 #[derive(Debug)]
-pub(crate) struct Opening {
+pub(crate) struct OpenRequest {
     /// The cluster.
     pub(crate) cluster: Arc<str>,
     /// The request's headers, pseudo headers included.
@@ -40,7 +40,7 @@ pub(crate) struct Opening {
 /// hooks for streams.
 pub(crate) trait ClusterHost {
     /// Opens a stream; its number.
-    fn open_stream(&mut self, opening: &Opening) -> Result<u64, ClusterError>;
+    fn open_stream(&mut self, opening: &OpenRequest) -> Result<u64, ClusterError>;
     /// Sends a piece of a request. Nothing happens when the stream is gone.
     fn send_data(&mut self, stream: u64, bytes: &[u8], end: bool);
     /// Ends a stream. Nothing happens when it is gone.

@@ -13,7 +13,7 @@ pub struct Reply {
     grpc_status: Option<u32>,
 }
 
-/// A part of a reply that is sent as it comes; see [`crate::Resume::Send`].
+/// A part of a reply that is sent as it comes; see [`crate::EventAction::Send`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyPart {
     /// The beginning: the status and the headers of a reply, without its body and details, which

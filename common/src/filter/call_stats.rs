@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::api::config::ConfigError;
-use crate::filter::context::Cx;
+use crate::filter::context::StreamContext;
 use crate::filter::stats::{Gauge, Histogram, LabelledCounter, Setup};
 use crate::grpc::Failure;
 
@@ -29,7 +29,7 @@ impl CallStats {
     }
 
     /// The stream begins to wait for a call.
-    pub fn begin<E: Send + 'static>(self, cx: &mut Cx<'_, E>) -> Waiting {
+    pub fn begin<E: Send + 'static>(self, cx: &mut StreamContext<'_, E>) -> Waiting {
         cx.raise(self.in_flight);
         Waiting { stats: self, since: Instant::now() }
     }
@@ -45,7 +45,11 @@ pub struct Waiting {
 
 impl Waiting {
     /// The call has ended. Returns how long it took.
-    pub fn end<E: Send + 'static>(self, cx: &mut Cx<'_, E>, failure: Option<&Failure>) -> Duration {
+    pub fn end<E: Send + 'static>(
+        self,
+        cx: &mut StreamContext<'_, E>,
+        failure: Option<&Failure>,
+    ) -> Duration {
         let took = self.since.elapsed();
         cx.record(self.stats.latency_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         if let Some(failure) = failure {
@@ -56,7 +60,7 @@ impl Waiting {
     }
 
     /// The stream has ended before the call.
-    pub fn abandon<E: Send + 'static>(self, cx: &mut Cx<'_, E>) {
+    pub fn abandon<E: Send + 'static>(self, cx: &mut StreamContext<'_, E>) {
         cx.lower(self.stats.in_flight);
     }
 }

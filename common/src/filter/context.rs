@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::task::AbortHandle;
 
-use crate::api::format::Operator;
+use crate::api::format::CommandOperator;
 use crate::envoy::attributes::Attribute;
 use crate::envoy::host::Host;
 use crate::envoy::types::Direction;
@@ -16,26 +16,26 @@ use crate::envoy::types::{Body, Map, MetadataSource};
 use crate::filter::headers::{Headers, HeadersMut};
 use crate::filter::metadata::{Metadata, MetadataMut, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
-use crate::tasks::mailbox::{LostGuard, Mail, Mailbox, Outbox};
+use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskGuard};
 use crate::tasks::runtime;
 
 /// How many finished tasks of a stream may wait to be forgotten.
 const FINISHED_TASKS: usize = 8;
 
 /// One stream, as a hook sees it. Lives as long as the hook.
-pub struct Cx<'a, E: Send + 'static> {
+pub struct StreamContext<'a, E: Send + 'static> {
     host: &'a mut dyn Host,
     work: &'a mut Work<E>,
     unread: Unread,
 }
 
-impl<E: Send + 'static> std::fmt::Debug for Cx<'_, E> {
+impl<E: Send + 'static> std::fmt::Debug for StreamContext<'_, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cx").finish_non_exhaustive()
     }
 }
 
-impl<'a, E: Send + 'static> Cx<'a, E> {
+impl<'a, E: Send + 'static> StreamContext<'a, E> {
     pub(crate) fn new(host: &'a mut dyn Host, work: &'a mut Work<E>) -> Self {
         Self { host, work, unread: Unread::default() }
     }
@@ -218,7 +218,7 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     ///
     /// [`HttpStream::lost`]: crate::HttpStream::lost
     pub fn spawn(&mut self, work: impl Future<Output = E> + Send + 'static) {
-        let guard = LostGuard::new(self.outbox());
+        let guard = TaskGuard::new(self.outbox());
         self.work.start(async move {
             match AssertUnwindSafe(work).catch_unwind().await {
                 Ok(event) => guard.deliver(event),
@@ -228,12 +228,12 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
     }
 
     /// Runs `work` off the worker without an event at its end; what it has to say goes through an
-    /// [`Cx::outbox`] that it was given. It is dropped when the stream ends.
+    /// [`StreamContext::outbox`] that it was given. It is dropped when the stream ends.
     pub fn spawn_silent(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         let outbox = self.outbox();
         self.work.start(async move {
             if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-                LostGuard::new(outbox).panicked();
+                TaskGuard::new(outbox).panicked();
             }
         });
     }
@@ -247,19 +247,21 @@ impl<'a, E: Send + 'static> Cx<'a, E> {
 
     /// What `operator` stands for in this stream.
     #[must_use]
-    pub fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
+    pub fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
         match operator {
-            Operator::Request { names, limit } => {
+            CommandOperator::Request { names, limit } => {
                 let headers = self.request();
                 let value = names.iter().find_map(|name| headers.get(name))?;
                 Some(value.get(..*limit).unwrap_or(value).to_vec())
             }
-            Operator::DynamicMetadata { namespace, key } => {
+            CommandOperator::DynamicMetadata { namespace, key } => {
                 self.metadata(MetadataSource::Dynamic).printed(namespace, key)
             }
-            Operator::RemoteAddress => self.remote_ip().map(|ip| ip.to_string().into_bytes()),
-            Operator::BytesReceived => self.count_of(Attribute::RequestSize),
-            Operator::BytesSent => self.count_of(Attribute::ResponseSize),
+            CommandOperator::RemoteAddress => {
+                self.remote_ip().map(|ip| ip.to_string().into_bytes())
+            }
+            CommandOperator::BytesReceived => self.count_of(Attribute::RequestSize),
+            CommandOperator::BytesSent => self.count_of(Attribute::ResponseSize),
         }
     }
 
@@ -315,7 +317,7 @@ impl<E: Send + 'static> Work<E> {
     }
 
     /// The mail that commit number `generation` announced.
-    pub(crate) fn drain(&self, generation: u64) -> impl Iterator<Item = Mail<E>> + use<E> {
+    pub(crate) fn drain(&self, generation: u64) -> impl Iterator<Item = Message<E>> + use<E> {
         self.mailbox
             .as_ref()
             .map(|mailbox| mailbox.drain(generation))

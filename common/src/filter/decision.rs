@@ -8,15 +8,15 @@ use crate::envoy::reply::{Reply, ReplyPart};
 
 /// The answer of a request or response hook.
 #[derive(Debug)]
-pub enum Step {
+pub enum HookStatus {
     /// Go on with the next filter. While the direction is held this means "still held": a hold
-    /// opens only by [`Step::Release`] or [`Resume`].
+    /// opens only by [`HookStatus::Release`] or [`EventAction`].
     Continue,
-    /// Hold this direction until [`Resume`] or [`Step::Release`].
-    Pause(Hold),
+    /// Hold this direction until [`EventAction`] or [`HookStatus::Release`].
+    Pause(StopMode),
     /// Let what the direction was held with go on, and hold the piece at hand. Only from a body hook
     /// that is not the last: the end of the body would go at once.
-    Flush(Hold),
+    Flush(StopMode),
     /// End the hold of this direction from inside a later hook and let everything go on.
     Release,
     /// Change bodies, and then do the rest. The rest is left out when Envoy answers or ends the
@@ -29,24 +29,24 @@ pub enum Step {
 }
 
 /// How a direction is held. The choice is made at the headers and kept: mixing
-/// [`Hold::Everything`] with later body hooks would hang the request.
+/// [`StopMode::AllIteration`] with later body hooks would hang the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum StopMode {
     /// No further hook of this direction runs until it resumes; the peer is back-pressured over the
     /// buffer limit. For filters that never look at the body while they wait.
-    Everything,
+    AllIteration,
     /// Headers: held, body hooks still run. Body: the piece joins Envoy's buffer and over the limit
     /// the request fails with 413 (the response with 500).
     Buffer,
-    /// As [`Hold::Buffer`], but over the limit the peer is back-pressured instead.
+    /// As [`StopMode::Buffer`], but over the limit the peer is back-pressured instead.
     Watermark,
     /// Body: the filter has taken the piece (copied and drained it); nothing joins the buffer.
-    Taken,
+    NoBuffer,
 }
 
 /// The answer to an event from work off the worker.
 #[derive(Debug)]
-pub enum Resume {
+pub enum EventAction {
     /// Nothing changes; a held direction stays held.
     Stay,
     /// Let the held request go on.
@@ -55,7 +55,7 @@ pub enum Resume {
     Response,
     /// Let both directions go on.
     Both,
-    /// Change bodies, and then do the rest; as [`Step::Edit`].
+    /// Change bodies, and then do the rest; as [`HookStatus::Edit`].
     Edit(Vec<BodyEdit>, Box<Self>),
     /// Answer the request here. Ends the stream for this filter.
     Reply(Reply),
@@ -70,7 +70,7 @@ pub enum Resume {
 /// A change of what Envoy has of a body.
 ///
 /// It is a decision like the others, because Envoy may answer from inside it. Over the buffer limit a
-/// request that is held with [`Hold::Buffer`] gets 413, and a response gets 500 or, once its headers
+/// request that is held with [`StopMode::Buffer`] gets 413, and a response gets 500 or, once its headers
 /// have gone, is reset. The filter sees that as it sees any local reply: the hooks of the response
 /// run, or the stream completes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub enum BodyEdit {
     Limit(u64),
 }
 
-impl Step {
+impl HookStatus {
     /// This, after `edits`.
     #[must_use]
     pub fn after(self, edits: Vec<BodyEdit>) -> Self {
@@ -91,7 +91,7 @@ impl Step {
     }
 }
 
-impl Resume {
+impl EventAction {
     /// This, after `edits`.
     #[must_use]
     pub fn after(self, edits: Vec<BodyEdit>) -> Self {

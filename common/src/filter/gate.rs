@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::config::{ConfigError, RawConfig};
 use crate::envoy::reply::Reply;
-use crate::filter::context::Cx;
-use crate::filter::decision::{Hold, Resume, Step};
+use crate::filter::context::StreamContext;
+use crate::filter::decision::{EventAction, HookStatus, StopMode};
 use crate::filter::headers::Headers;
 use crate::filter::stats::Setup;
 use crate::filter::{Filter, HttpStream, NoRoute};
@@ -129,7 +129,7 @@ impl Edits {
         self
     }
 
-    fn apply<E: Send + 'static>(&self, cx: &mut Cx<'_, E>) {
+    fn apply<E: Send + 'static>(&self, cx: &mut StreamContext<'_, E>) {
         let mut headers = cx.request_mut();
         for name in &self.remove {
             headers.remove(name);
@@ -172,20 +172,20 @@ pub struct GateStream<G> {
 impl<G: Gate> HttpStream for GateStream<G> {
     type Event = Verdict;
 
-    fn request_headers(&mut self, cx: &mut Cx<'_, Verdict>, _end: bool) -> Step {
+    fn request_headers(&mut self, cx: &mut StreamContext<'_, Verdict>, _end: bool) -> HookStatus {
         let gate = Arc::clone(&self.gate);
         let head = RequestHead::copy(cx.request());
         cx.spawn(async move { gate.check(head).await });
-        Step::Pause(Hold::Everything)
+        HookStatus::Pause(StopMode::AllIteration)
     }
 
-    fn event(&mut self, cx: &mut Cx<'_, Verdict>, verdict: Verdict) -> Resume {
+    fn event(&mut self, cx: &mut StreamContext<'_, Verdict>, verdict: Verdict) -> EventAction {
         match verdict {
             Verdict::Allow(edits) => {
                 edits.apply(cx);
-                Resume::Request
+                EventAction::Request
             }
-            Verdict::Deny(reply) => Resume::Reply(reply),
+            Verdict::Deny(reply) => EventAction::Reply(reply),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Statistics: defined while a filter is configured, changed by its streams.
 
 use crate::api::config::ConfigError;
-use crate::cluster_streams::Clusters;
+use crate::cluster_streams::ClusterStreams;
 use crate::envoy::host::{ConfigHost, Host};
 use crate::envoy::types::{MetricId, MetricKind, MetricOp};
 
@@ -9,7 +9,7 @@ use crate::envoy::types::{MetricId, MetricKind, MetricOp};
 pub struct Setup<'a> {
     host: &'a mut dyn ConfigHost,
     prefix: String,
-    clusters: Clusters,
+    clusters: ClusterStreams,
 }
 
 impl std::fmt::Debug for Setup<'_> {
@@ -20,13 +20,13 @@ impl std::fmt::Debug for Setup<'_> {
 
 impl<'a> Setup<'a> {
     /// A set-up for the filter called `filter`.
-    pub fn new(host: &'a mut dyn ConfigHost, filter: &str, clusters: Clusters) -> Self {
+    pub fn new(host: &'a mut dyn ConfigHost, filter: &str, clusters: ClusterStreams) -> Self {
         Self { host, prefix: format!("{filter}."), clusters }
     }
 
     /// The way to Envoy's clusters for the work of this configuration.
     #[must_use]
-    pub const fn clusters(&self) -> &Clusters {
+    pub const fn clusters(&self) -> &ClusterStreams {
         &self.clusters
     }
 
@@ -81,14 +81,14 @@ impl<'a> Setup<'a> {
         self.host
             .define_metric(MetricKind::Counter, &full, &[label])
             .map(LabelledCounter)
-            .ok_or_else(|| ConfigError::whole(format!("Envoy refused the metric `{full}`")))
+            .ok_or_else(|| ConfigError::without_path(format!("Envoy refused the metric `{full}`")))
     }
 
     fn define(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, ConfigError> {
         let full = format!("{}{name}", self.prefix);
         self.host
             .define_metric(kind, &full, &[])
-            .ok_or_else(|| ConfigError::whole(format!("Envoy refused the metric `{full}`")))
+            .ok_or_else(|| ConfigError::without_path(format!("Envoy refused the metric `{full}`")))
     }
 }
 

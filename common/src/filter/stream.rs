@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::api::config::{ConfigError, RawConfig};
 use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
-use crate::filter::context::Cx;
-use crate::filter::decision::{Resume, Step};
+use crate::filter::context::StreamContext;
+use crate::filter::decision::{EventAction, HookStatus};
 use crate::filter::stats::Setup;
 
 /// A configured filter, shared by the workers.
@@ -44,54 +44,63 @@ pub trait HttpStream: 'static {
     type Event: Send + 'static;
 
     /// The request's headers; `end` when no body and no trailers follow.
-    fn request_headers(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+    fn request_headers(
+        &mut self,
+        cx: &mut StreamContext<'_, Self::Event>,
+        end: bool,
+    ) -> HookStatus {
         let _ = (cx, end);
-        Step::Continue
+        HookStatus::Continue
     }
     /// A piece of the request's body; `end` with the last one when no trailers follow.
-    fn request_body(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+    fn request_body(&mut self, cx: &mut StreamContext<'_, Self::Event>, end: bool) -> HookStatus {
         let _ = (cx, end);
-        Step::Continue
+        HookStatus::Continue
     }
     /// The request's trailers.
-    fn request_trailers(&mut self, cx: &mut Cx<'_, Self::Event>) -> Step {
+    fn request_trailers(&mut self, cx: &mut StreamContext<'_, Self::Event>) -> HookStatus {
         let _ = cx;
-        Step::Continue
+        HookStatus::Continue
     }
     /// The response's headers, local replies of Envoy and of other filters included.
-    fn response_headers(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+    fn response_headers(
+        &mut self,
+        cx: &mut StreamContext<'_, Self::Event>,
+        end: bool,
+    ) -> HookStatus {
         let _ = (cx, end);
-        Step::Continue
+        HookStatus::Continue
     }
     /// A piece of the response's body; `end` with the last one when no trailers follow.
-    fn response_body(&mut self, cx: &mut Cx<'_, Self::Event>, end: bool) -> Step {
+    fn response_body(&mut self, cx: &mut StreamContext<'_, Self::Event>, end: bool) -> HookStatus {
         let _ = (cx, end);
-        Step::Continue
+        HookStatus::Continue
     }
     /// The response's trailers.
-    fn response_trailers(&mut self, cx: &mut Cx<'_, Self::Event>) -> Step {
+    fn response_trailers(&mut self, cx: &mut StreamContext<'_, Self::Event>) -> HookStatus {
         let _ = cx;
-        Step::Continue
+        HookStatus::Continue
     }
 
     /// Work off the worker sent `event`.
-    fn event(&mut self, cx: &mut Cx<'_, Self::Event>, event: Self::Event) -> Resume;
+    fn event(&mut self, cx: &mut StreamContext<'_, Self::Event>, event: Self::Event)
+    -> EventAction;
 
     /// Work off the worker ended without its event: it panicked, or could not be started. There is
     /// no verdict, so the default answers 500.
-    fn lost(&mut self, cx: &mut Cx<'_, Self::Event>) -> Resume {
+    fn lost(&mut self, cx: &mut StreamContext<'_, Self::Event>) -> EventAction {
         let _ = cx;
-        Resume::Reply(Reply::new(500).details("callout_lost"))
+        EventAction::Reply(Reply::new(500).details("callout_lost"))
     }
 
     /// `direction` was let go on: what was held has reached the filters behind, as far as they take
     /// it now. Not called when that ended the stream.
-    fn resumed(&mut self, cx: &mut Cx<'_, Self::Event>, direction: Direction) {
+    fn resumed(&mut self, cx: &mut StreamContext<'_, Self::Event>, direction: Direction) {
         let _ = (cx, direction);
     }
 
     /// The stream ended, in whatever way. Pending work has been cancelled.
-    fn complete(&mut self, cx: &mut Cx<'_, Self::Event>) {
+    fn complete(&mut self, cx: &mut StreamContext<'_, Self::Event>) {
         let _ = cx;
     }
 }
@@ -106,6 +115,6 @@ impl NoRoute {
     /// # Errors
     /// Always.
     pub fn refuse(_raw: RawConfig<'_>) -> Result<Self, ConfigError> {
-        Err(ConfigError::whole("this filter takes no per-route configuration"))
+        Err(ConfigError::without_path("this filter takes no per-route configuration"))
     }
 }

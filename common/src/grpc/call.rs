@@ -16,12 +16,12 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
 
 use super::cluster::Cluster;
-use super::endpoint::Endpoint;
+use super::endpoint::ConnectionPool;
 use super::error::CallError;
-use super::retry::{Leave, RetryPolicy};
+use super::retry::{RetryPermit, RetryPolicy};
 use super::target::Target;
 use super::wire::{Line, Way, Wire, WireError};
-use crate::cluster_streams::Clusters;
+use crate::cluster_streams::ClusterStreams;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -61,7 +61,7 @@ impl Client {
             .path_and_query("/")
             .build()
             .ok()?;
-        Some(Self::on(Way::Dialled(Endpoint::shared(target)), origin, MAX_ANSWER))
+        Some(Self::on(Way::Dialled(ConnectionPool::shared(target)), origin, MAX_ANSWER))
     }
 
     /// A client of Envoy's cluster `name`, with `authority` as the `:authority` of calls, and with
@@ -70,7 +70,7 @@ impl Client {
         let cluster = Cluster {
             name: name.into(),
             authority: authority.into(),
-            clusters: Clusters::default(),
+            clusters: ClusterStreams::default(),
         };
         // What the cluster's transport is not told: it has its own authority.
         let origin = http::Uri::from_static("http://cluster/");
@@ -85,7 +85,7 @@ impl Client {
     /// The client, with its calls going through `clusters` where Envoy carries them. A filter's own
     /// needs it once, a route's at its use.
     #[must_use]
-    pub fn through(mut self, clusters: &Clusters) -> Self {
+    pub fn with_cluster_streams(mut self, clusters: &ClusterStreams) -> Self {
         if let Way::Cluster(cluster) = &mut self.way {
             cluster.clusters = clusters.clone();
         }
@@ -211,7 +211,7 @@ impl Client {
     /// `retry_policy` says; `retries` were made already. The budget counts it until the leave is
     /// dropped.
     #[must_use]
-    pub fn again(&self, error: &CallError, retries: u32) -> Option<(Duration, Leave<'_>)> {
+    pub fn again(&self, error: &CallError, retries: u32) -> Option<(Duration, RetryPermit<'_>)> {
         let policy = self.retry.as_deref()?;
         let delay = policy.delay(error, retries, rand::random())?;
         Some((delay, policy.leave(self.calls_in_flight())?))

@@ -41,7 +41,7 @@ impl BreakerSettings {
 
 /// The breaker of one service. Verdicts don't feed it: only calls without an answer are failures.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct CircuitBreaker {
     settings: BreakerSettings,
     state: Mutex<State>,
 }
@@ -53,10 +53,10 @@ enum State {
     /// No call goes through before this instant.
     Open { until: Instant },
     /// One call tries, and has until then.
-    Trying { until: Instant },
+    HalfOpen { until: Instant },
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// A closed breaker.
     #[must_use]
     pub const fn new(settings: BreakerSettings) -> Self {
@@ -68,10 +68,10 @@ impl Breaker {
         let mut state = self.lock();
         match *state {
             State::Closed { .. } => true,
-            State::Open { until } | State::Trying { until } if now < until => false,
-            State::Open { .. } | State::Trying { .. } => {
+            State::Open { until } | State::HalfOpen { until } if now < until => false,
+            State::Open { .. } | State::HalfOpen { .. } => {
                 // A caller that never says what came of it keeps others out no longer than a pause.
-                *state = State::Trying { until: self.pause_from(now) };
+                *state = State::HalfOpen { until: self.pause_from(now) };
                 true
             }
         }
@@ -89,7 +89,7 @@ impl Breaker {
             State::Closed { failures } if failures + 1 < self.settings.failures => {
                 State::Closed { failures: failures + 1 }
             }
-            State::Closed { .. } | State::Trying { .. } => {
+            State::Closed { .. } | State::HalfOpen { .. } => {
                 State::Open { until: self.pause_from(now) }
             }
             // Calls that were under way when it opened.
@@ -112,8 +112,8 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(1);
 
-    fn breaker() -> (Breaker, Instant) {
-        (Breaker::new(BreakerSettings { failures: 3, pause: PAUSE }), Instant::now())
+    fn breaker() -> (CircuitBreaker, Instant) {
+        (CircuitBreaker::new(BreakerSettings { failures: 3, pause: PAUSE }), Instant::now())
     }
 
     #[test]

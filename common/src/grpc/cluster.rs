@@ -12,8 +12,8 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::task::AbortHandle;
 use tonic::body::Body;
 
-use crate::cluster_streams::{Call, Clusters, Part};
-use crate::envoy::cluster::{ClusterError, Opening};
+use crate::cluster_streams::{ClusterStream, ClusterStreams, ResponseEvent};
+use crate::envoy::cluster::{ClusterError, OpenRequest};
 
 /// A cluster to call.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub(super) struct Cluster {
     /// The `:authority` of calls.
     pub(super) authority: Arc<str>,
     /// The way there; leads nowhere until [`super::Client::through`] says which.
-    pub(super) clusters: Clusters,
+    pub(super) clusters: ClusterStreams,
 }
 
 impl Cluster {
@@ -44,7 +44,7 @@ impl Cluster {
                 }
             }
         }
-        let call = self.clusters.open(Opening {
+        let call = self.clusters.open(OpenRequest {
             cluster: Arc::clone(&self.name),
             headers: self.headers(&parts),
             body: first.freeze(),
@@ -58,15 +58,17 @@ impl Cluster {
         });
         let mut body = ClusterBody { call, sent, ended: false, _pump: pump };
         match body.part().await {
-            Part::Head(status, headers) => {
+            ResponseEvent::Head(status, headers) => {
                 let mut response = http::Response::new(body);
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
                 Ok(response)
             }
-            Part::Failed(error) => Err(error),
+            ResponseEvent::Failed(error) => Err(error),
             // Envoy hands out headers first.
-            Part::Data(_) | Part::Trailers(_) | Part::End => Err(ClusterError::Reset),
+            ResponseEvent::Data(_) | ResponseEvent::Trailers(_) | ResponseEvent::End => {
+                Err(ClusterError::Reset)
+            }
         }
     }
 
@@ -104,7 +106,7 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, ClusterError>> {
 }
 
 /// Sends the rest of a request.
-async fn pump(mut body: Body, clusters: Clusters, call: u64, sent: Arc<AtomicBool>) {
+async fn pump(mut body: Body, clusters: ClusterStreams, call: u64, sent: Arc<AtomicBool>) {
     while let Some(piece) = next(&mut body).await {
         match piece {
             Ok(piece) => clusters.send(call, piece, false),
@@ -126,7 +128,7 @@ impl Drop for Pump {
 
 /// The body of an answer. Dropping it ends the call.
 pub(super) struct ClusterBody {
-    call: Call,
+    call: ClusterStream,
     /// Whether all of the request has been sent.
     sent: Arc<AtomicBool>,
     ended: bool,
@@ -134,7 +136,7 @@ pub(super) struct ClusterBody {
 }
 
 impl ClusterBody {
-    async fn part(&mut self) -> Part {
+    async fn part(&mut self) -> ResponseEvent {
         std::future::poll_fn(|cx| self.call.poll_part(cx)).await
     }
 }
@@ -151,21 +153,21 @@ impl HttpBody for ClusterBody {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(self.call.poll_part(cx)) {
-            Part::Data(bytes) => Some(Ok(Frame::data(bytes))),
-            Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
-            Part::End => {
+            ResponseEvent::Data(bytes) => Some(Ok(Frame::data(bytes))),
+            ResponseEvent::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            ResponseEvent::End => {
                 self.ended = true;
                 if self.sent.load(Ordering::Relaxed) {
                     self.call.is_over();
                 }
                 None
             }
-            Part::Failed(error) => {
+            ResponseEvent::Failed(error) => {
                 self.ended = true;
                 self.call.is_over();
                 Some(Err(error))
             }
-            Part::Head(..) => Some(Err(ClusterError::Reset)),
+            ResponseEvent::Head(..) => Some(Err(ClusterError::Reset)),
         })
     }
 }
@@ -175,7 +177,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::cluster_streams::Desk;
+    use crate::cluster_streams::ClusterStreamManager;
     use crate::envoy::cluster::ClusterHost;
     use crate::envoy::host::Scheduler;
 
@@ -208,7 +210,7 @@ mod tests {
     struct Openings(Vec<(Bytes, bool)>);
 
     impl ClusterHost for Openings {
-        fn open_stream(&mut self, opening: &Opening) -> Result<u64, ClusterError> {
+        fn open_stream(&mut self, opening: &OpenRequest) -> Result<u64, ClusterError> {
             self.0.push((opening.body.clone(), opening.end));
             Ok(1)
         }
@@ -219,7 +221,7 @@ mod tests {
     fn opened(pieces: &[&'static str], ended: bool) -> (Bytes, bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _entered = runtime.enter();
-        let desk = Desk::new(Box::new(Ignored));
+        let desk = ClusterStreamManager::new(Box::new(Ignored));
         let cluster =
             Cluster { name: "c".into(), authority: "c".into(), clusters: desk.clusters() };
         let body = Body::new(Pieces(pieces.iter().copied().collect(), ended));

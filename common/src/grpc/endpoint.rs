@@ -17,10 +17,10 @@ const CONNECTIONS: usize = 2;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 
-type Attempt = Shared<BoxFuture<'static, Result<Arc<Connection>, CallError>>>;
+type ConnectFuture = Shared<BoxFuture<'static, Result<Arc<Connection>, CallError>>>;
 
 /// The connections to one target.
-pub(super) struct Endpoint {
+pub(super) struct ConnectionPool {
     target: Target,
     state: Mutex<State>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Endpoint {
 #[derive(Default)]
 struct State {
     open: Vec<Arc<Connection>>,
-    attempt: Option<Attempt>,
+    attempt: Option<ConnectFuture>,
     failures: u32,
     /// Until when no attempt is made, and what the last one failed with.
     resting: Option<(Instant, CallError)>,
@@ -37,14 +37,14 @@ struct State {
 /// What a caller is to do for a connection.
 enum Way {
     Use(Arc<Connection>),
-    Wait(Attempt),
+    Wait(ConnectFuture),
     Fail(CallError),
 }
 
-impl Endpoint {
+impl ConnectionPool {
     /// The endpoint of `target`; clients of one target share it.
     pub(super) fn shared(target: Target) -> Arc<Self> {
-        static ENDPOINTS: OnceLock<Mutex<HashMap<Target, Weak<Endpoint>>>> = OnceLock::new();
+        static ENDPOINTS: OnceLock<Mutex<HashMap<Target, Weak<ConnectionPool>>>> = OnceLock::new();
         let mut endpoints = lock(ENDPOINTS.get_or_init(Mutex::default));
         if let Some(endpoint) = endpoints.get(&target).and_then(Weak::upgrade) {
             return endpoint;
@@ -93,7 +93,7 @@ impl Endpoint {
     }
 
     /// Starts to connect, on a task of its own: no caller's end cancels it.
-    fn attempt(self: &Arc<Self>) -> Attempt {
+    fn attempt(self: &Arc<Self>) -> ConnectFuture {
         let endpoint = Arc::clone(self);
         let task = tokio::spawn(async move {
             let result = Connection::open(&endpoint.target).await;
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn clients_of_one_target_share_its_endpoint_while_one_of_them_lives() {
         let target = |port| Target::Tcp { host: "127.0.0.1".to_owned(), port };
-        let first = Endpoint::shared(target(1));
-        assert!(Arc::ptr_eq(&first, &Endpoint::shared(target(1))));
-        assert!(!Arc::ptr_eq(&first, &Endpoint::shared(target(2))));
+        let first = ConnectionPool::shared(target(1));
+        assert!(Arc::ptr_eq(&first, &ConnectionPool::shared(target(1))));
+        assert!(!Arc::ptr_eq(&first, &ConnectionPool::shared(target(2))));
     }
 }

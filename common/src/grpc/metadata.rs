@@ -4,11 +4,11 @@ use callout_protos::envoy::config::core::v3::HeaderValue;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
 use crate::api::config::ConfigError;
-use crate::api::format::{Operator, Template};
+use crate::api::format::{CommandOperator, SubstitutionFormat};
 
 /// Metadata for each call, with what it quotes of the request filled in.
 #[derive(Debug, Clone, Default)]
-pub struct MetadataTemplate(Vec<(AsciiMetadataKey, Template)>);
+pub struct MetadataTemplate(Vec<(AsciiMetadataKey, SubstitutionFormat)>);
 
 impl MetadataTemplate {
     /// Reads `initial_metadata`.
@@ -25,7 +25,7 @@ impl MetadataTemplate {
             if !header.raw_value.is_empty() {
                 return Err(ConfigError::field(at("raw_value"), "is not supported: use value"));
             }
-            let value = Template::parse(&header.value)
+            let value = SubstitutionFormat::parse(&header.value)
                 .map_err(|reason| ConfigError::field(at("value"), reason))?;
             Ok((key, value))
         };
@@ -34,7 +34,7 @@ impl MetadataTemplate {
 
     /// The metadata of one call; `value` says what an operator stands for. An entry whose value
     /// comes out empty, or is no metadata value, is left out.
-    pub fn fill(&self, value: impl Fn(&Operator) -> Option<Vec<u8>>) -> MetadataMap {
+    pub fn fill(&self, value: impl Fn(&CommandOperator) -> Option<Vec<u8>>) -> MetadataMap {
         let mut metadata = MetadataMap::new();
         self.fill_into(&mut metadata, value);
         metadata
@@ -44,7 +44,7 @@ impl MetadataTemplate {
     pub fn fill_over(
         &self,
         metadata: &mut MetadataMap,
-        value: impl Fn(&Operator) -> Option<Vec<u8>>,
+        value: impl Fn(&CommandOperator) -> Option<Vec<u8>>,
     ) {
         for (key, _) in &self.0 {
             metadata.remove(key);
@@ -52,7 +52,11 @@ impl MetadataTemplate {
         self.fill_into(metadata, value);
     }
 
-    fn fill_into(&self, metadata: &mut MetadataMap, value: impl Fn(&Operator) -> Option<Vec<u8>>) {
+    fn fill_into(
+        &self,
+        metadata: &mut MetadataMap,
+        value: impl Fn(&CommandOperator) -> Option<Vec<u8>>,
+    ) {
         for (key, template) in &self.0 {
             let filled = template.fill(&value);
             if !filled.is_empty()

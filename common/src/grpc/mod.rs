@@ -19,7 +19,7 @@ mod wire;
 pub use call::{Answers, Client};
 pub use error::{CallError, Failure};
 pub use metadata::{MetadataTemplate, entries};
-pub use retry::Leave;
+pub use retry::RetryPermit;
 pub use service::Service;
 pub use target::{Target, TargetError};
 pub use tonic::metadata::MetadataMap;

@@ -60,7 +60,7 @@ impl RetryPolicy {
             policy.add(condition)?;
         }
         if let Some(back_off) = retry_back_off {
-            policy.pause(back_off).map_err(|error| error.under("retry_back_off"))?;
+            policy.pause(back_off).map_err(|error| error.in_field("retry_back_off"))?;
         }
         Ok(policy)
     }
@@ -131,18 +131,18 @@ impl RetryPolicy {
     }
 
     /// Leave to make a call again, with `in_flight` calls in flight; it is given back when dropped.
-    pub(super) fn leave(&self, in_flight: usize) -> Option<Leave<'_>> {
+    pub(super) fn leave(&self, in_flight: usize) -> Option<RetryPermit<'_>> {
         let retrying = self.retrying.fetch_add(1, Ordering::Relaxed);
-        let leave = Leave(&self.retrying);
+        let leave = RetryPermit(&self.retrying);
         (retrying < BUDGET.max(in_flight / 5)).then_some(leave)
     }
 }
 
 /// Leave to make a call again.
 #[derive(Debug)]
-pub struct Leave<'a>(&'a AtomicUsize);
+pub struct RetryPermit<'a>(&'a AtomicUsize);
 
-impl Drop for Leave<'_> {
+impl Drop for RetryPermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -13,7 +13,7 @@ use super::metadata::MetadataTemplate;
 use super::retry::RetryPolicy;
 use super::target::Target;
 use crate::api::config::{ConfigError, duration, refuse_if};
-use crate::cluster_streams::Clusters;
+use crate::cluster_streams::ClusterStreams;
 use crate::http::rules::valid_value;
 
 /// A configured service.
@@ -38,13 +38,13 @@ impl Service {
             .as_ref()
             .map(RetryPolicy::configure)
             .transpose()
-            .map_err(|error| error.under("retry_policy"))?;
+            .map_err(|error| error.in_field("retry_policy"))?;
         let client = match target_specifier {
             Some(TargetSpecifier::GoogleGrpc(google)) => {
-                dialled(google).map_err(|error| error.under("google_grpc"))?
+                dialled(google).map_err(|error| error.in_field("google_grpc"))?
             }
             Some(TargetSpecifier::EnvoyGrpc(envoy)) => {
-                of_cluster(envoy).map_err(|error| error.under("envoy_grpc"))?
+                of_cluster(envoy).map_err(|error| error.in_field("envoy_grpc"))?
             }
             None => {
                 return Err(ConfigError::field("envoy_grpc", "is required, or google_grpc"));
@@ -66,8 +66,8 @@ impl Service {
 
     /// The service with [`Client::through`].
     #[must_use]
-    pub fn through(mut self, clusters: &Clusters) -> Self {
-        self.client = self.client.through(clusters);
+    pub fn with_cluster_streams(mut self, clusters: &ClusterStreams) -> Self {
+        self.client = self.client.with_cluster_streams(clusters);
         self
     }
 }

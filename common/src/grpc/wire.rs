@@ -13,7 +13,7 @@ use tonic::body::Body;
 
 use super::cluster::{Cluster, ClusterBody};
 use super::connection::Entered;
-use super::endpoint::Endpoint;
+use super::endpoint::ConnectionPool;
 use super::error::CallError;
 use crate::envoy::cluster::ClusterError;
 
@@ -21,7 +21,7 @@ use crate::envoy::cluster::ClusterError;
 #[derive(Clone)]
 pub(super) enum Way {
     /// We dial it.
-    Dialled(Arc<Endpoint>),
+    Dialled(Arc<ConnectionPool>),
     /// Envoy does.
     Cluster(Cluster),
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::config::{ConfigError, RawConfig};
-use crate::cluster_streams::Desk;
+use crate::cluster_streams::ClusterStreamManager;
 use crate::envoy::host::ConfigHost;
 use crate::filter::Filter;
 use crate::filter::stats::Setup;
@@ -62,13 +62,13 @@ pub(crate) trait AnyFilter: Send + Sync {
     /// A new stream.
     fn open(&self) -> Rc<dyn AnyStream>;
     /// The configuration's streams to Envoy's clusters; none where it is only validated.
-    fn desk(&self) -> Option<&Desk>;
+    fn cluster_streams(&self) -> Option<&ClusterStreamManager>;
 }
 
 struct Configured<F: Filter> {
     filter: Arc<F>,
     stats: RunnerStats,
-    desk: Option<Desk>,
+    desk: Option<ClusterStreamManager>,
 }
 
 impl<F: Filter> AnyFilter for Configured<F> {
@@ -76,7 +76,7 @@ impl<F: Filter> AnyFilter for Configured<F> {
         Rc::new(Runner::new(Arc::clone(&self.filter), self.stats))
     }
 
-    fn desk(&self) -> Option<&Desk> {
+    fn cluster_streams(&self) -> Option<&ClusterStreamManager> {
         self.desk.as_ref()
     }
 }
@@ -86,13 +86,13 @@ fn configure<F: Filter>(
     bytes: &[u8],
     host: &mut dyn ConfigHost,
 ) -> Result<Arc<dyn AnyFilter>, ConfigError> {
-    let desk = (!host.validating()).then(|| Desk::new(host.scheduler()));
-    let clusters = desk.as_ref().map(Desk::clusters).unwrap_or_default();
+    let desk = (!host.validating()).then(|| ClusterStreamManager::new(host.scheduler()));
+    let clusters = desk.as_ref().map(ClusterStreamManager::clusters).unwrap_or_default();
     let mut setup = Setup::new(host, name, clusters);
     let stats = RunnerStats::define(&mut setup)?;
     let filter = F::configure(RawConfig::new(bytes), &mut setup)?;
     if !setup.validating() {
-        runtime::start().map_err(|error| ConfigError::whole(error.to_string()))?;
+        runtime::start().map_err(|error| ConfigError::without_path(error.to_string()))?;
     }
     Ok(Arc::new(Configured { filter: Arc::new(filter), stats, desk }))
 }

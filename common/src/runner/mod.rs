@@ -13,11 +13,11 @@ use crate::envoy::host::{Host, HostEnd};
 use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Body;
 use crate::envoy::types::Direction;
-use crate::filter::context::{Cx, Work};
-use crate::filter::decision::{BodyEdit, Hold, Resume, Step};
+use crate::filter::context::{StreamContext, Work};
+use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
 use crate::filter::stats::{Counter, Gauge, Setup};
 use crate::filter::{Filter, HttpStream};
-use crate::tasks::mailbox::{Lost, Mail};
+use crate::tasks::mailbox::{Message, TaskFailure};
 
 /// What a headers hook tells Envoy; the numbers are the ABI's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +78,8 @@ impl RunnerStats {
 /// How far the stream has come, as far as holds and ends go.
 #[derive(Debug, Clone, Copy, Default)]
 struct Flow {
-    request: Option<Hold>,
-    response: Option<Hold>,
+    request: Option<StopMode>,
+    response: Option<StopMode>,
     /// The request's headers went on to the upstream.
     request_left: bool,
     /// There is a response, whoever made it.
@@ -95,7 +95,7 @@ struct Flow {
 }
 
 impl Flow {
-    const fn held(&self, direction: Direction) -> Option<Hold> {
+    const fn held(&self, direction: Direction) -> Option<StopMode> {
         match direction {
             Direction::Request => self.request,
             Direction::Response => self.response,
@@ -109,7 +109,7 @@ impl Flow {
         }
     }
 
-    const fn hold(&mut self, direction: Direction, hold: Option<Hold>) {
+    const fn hold(&mut self, direction: Direction, hold: Option<StopMode>) {
         match direction {
             Direction::Request => self.request = hold,
             Direction::Response => self.response = hold,
@@ -160,7 +160,7 @@ impl<F: Filter> Runner<F> {
     fn run<T>(
         &self,
         host: &mut dyn Host,
-        hook: impl FnOnce(&mut F::Stream, &mut Cx<'_, <F::Stream as HttpStream>::Event>) -> T,
+        hook: impl FnOnce(&mut F::Stream, &mut StreamContext<'_, <F::Stream as HttpStream>::Event>) -> T,
     ) -> Outcome<T> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut slot = self.stream.borrow_mut();
@@ -169,7 +169,7 @@ impl<F: Filter> Runner<F> {
                 None => slot.insert(self.open(host)?),
             };
             let mut work = self.work.borrow_mut();
-            Ok::<T, ForeignRoute>(hook(stream, &mut Cx::new(host, &mut work)))
+            Ok::<T, ForeignRoute>(hook(stream, &mut StreamContext::new(host, &mut work)))
         }));
         let flow = self.flow.get();
         if flow.done || flow.ended {
@@ -205,11 +205,14 @@ impl<F: Filter> Runner<F> {
     fn step(
         &self,
         host: &mut dyn Host,
-        hook: impl FnOnce(&mut F::Stream, &mut Cx<'_, <F::Stream as HttpStream>::Event>) -> Step,
-    ) -> Step {
+        hook: impl FnOnce(
+            &mut F::Stream,
+            &mut StreamContext<'_, <F::Stream as HttpStream>::Event>,
+        ) -> HookStatus,
+    ) -> HookStatus {
         match self.run(host, hook) {
             Outcome::Decided(step) => step,
-            Outcome::Failed => Step::Reply(failed()),
+            Outcome::Failed => HookStatus::Reply(failed()),
         }
     }
 
@@ -276,24 +279,29 @@ impl<F: Filter> Runner<F> {
     }
 
     /// Carries `step` out; says how the direction is held afterwards, or `None` to go on.
-    fn act(&self, host: &mut dyn HostEnd, direction: Direction, step: Step) -> Option<Hold> {
+    fn act(
+        &self,
+        host: &mut dyn HostEnd,
+        direction: Direction,
+        step: HookStatus,
+    ) -> Option<StopMode> {
         match step {
             // Only a filter that says so in this very hook has taken this very piece.
-            Step::Continue if self.flow.get().held(direction) == Some(Hold::Taken) => {
-                return Some(Hold::Watermark);
+            HookStatus::Continue if self.flow.get().held(direction) == Some(StopMode::NoBuffer) => {
+                return Some(StopMode::Watermark);
             }
-            Step::Continue => {}
-            Step::Edit(edits, then) => {
+            HookStatus::Continue => {}
+            HookStatus::Edit(edits, then) => {
                 if !self.edit(host, edits) {
-                    return Some(Hold::Taken);
+                    return Some(StopMode::NoBuffer);
                 }
                 return self.act(host, direction, *then);
             }
-            Step::Pause(hold) => self.update(|flow| flow.hold(direction, Some(hold))),
-            Step::Flush(hold) => {
+            HookStatus::Pause(hold) => self.update(|flow| flow.hold(direction, Some(hold))),
+            HookStatus::Flush(hold) => {
                 if self.flow.get().held(direction).is_some() {
                     self.update(|flow| flow.left(direction));
-                    self.let_go(host, direction);
+                    self.continue_direction(host, direction);
                     // Letting data go on may have ended the stream.
                     if self.flow.get().ended {
                         return Some(hold);
@@ -301,18 +309,18 @@ impl<F: Filter> Runner<F> {
                 }
                 self.update(|flow| flow.hold(direction, Some(hold)));
             }
-            Step::Release => self.update(|flow| flow.hold(direction, None)),
-            Step::Reply(reply) => {
+            HookStatus::Release => self.update(|flow| flow.hold(direction, None)),
+            HookStatus::Reply(reply) => {
                 if direction == Direction::Response {
                     // The piece at hand is held by this very hook.
-                    self.update(|flow| flow.response = Some(Hold::Taken));
+                    self.update(|flow| flow.response = Some(StopMode::NoBuffer));
                 }
                 self.reply(host, &reply);
-                return Some(Hold::Taken);
+                return Some(StopMode::NoBuffer);
             }
-            Step::Reset(details) => {
+            HookStatus::Reset(details) => {
                 self.reset(host, details);
-                return Some(Hold::Taken);
+                return Some(StopMode::NoBuffer);
             }
         }
         let held = self.flow.get().held(direction);
@@ -325,34 +333,35 @@ impl<F: Filter> Runner<F> {
     /// What a hook answers without asking the filter, if that is the case: after the filter's own
     /// end, and while everything is held. Nothing of a request passes in either; the response that
     /// runs after our end is our own reply.
-    fn without_filter(&self, direction: Direction) -> Option<Option<Hold>> {
+    fn status_when_inert(&self, direction: Direction) -> Option<Option<StopMode>> {
         let flow = self.flow.get();
         if flow.done || flow.ended || flow.replying {
             return Some(match direction {
-                Direction::Request => Some(Hold::Watermark),
+                Direction::Request => Some(StopMode::Watermark),
                 Direction::Response => None,
             });
         }
-        (flow.held(direction) == Some(Hold::Everything)).then_some(Some(Hold::Everything))
+        (flow.held(direction) == Some(StopMode::AllIteration))
+            .then_some(Some(StopMode::AllIteration))
     }
 
-    fn resume(&self, host: &mut dyn HostEnd, resume: Resume) {
+    fn resume(&self, host: &mut dyn HostEnd, resume: EventAction) {
         match resume {
-            Resume::Stay => {}
-            Resume::Edit(edits, then) => {
+            EventAction::Stay => {}
+            EventAction::Edit(edits, then) => {
                 if self.edit(host, edits) {
                     self.resume(host, *then);
                 }
             }
-            Resume::Request => self.open_held(host, Direction::Request),
-            Resume::Response => self.open_held(host, Direction::Response),
-            Resume::Both => {
-                self.open_held(host, Direction::Request);
-                self.open_held(host, Direction::Response);
+            EventAction::Request => self.resume_if_held(host, Direction::Request),
+            EventAction::Response => self.resume_if_held(host, Direction::Response),
+            EventAction::Both => {
+                self.resume_if_held(host, Direction::Request);
+                self.resume_if_held(host, Direction::Response);
             }
-            Resume::Reply(reply) => self.reply(host, &reply),
-            Resume::Send(parts) => self.send(host, &parts),
-            Resume::Reset(details) => self.reset(host, details),
+            EventAction::Reply(reply) => self.reply(host, &reply),
+            EventAction::Send(parts) => self.send(host, &parts),
+            EventAction::Reset(details) => self.reset(host, details),
         }
     }
 
@@ -378,7 +387,7 @@ impl<F: Filter> Runner<F> {
 
     /// Lets a held direction go on. A direction that is not held has nothing to resume; asking
     /// Envoy all the same would crash it. A request that was answered before it left never leaves.
-    fn open_held(&self, host: &mut dyn HostEnd, direction: Direction) {
+    fn resume_if_held(&self, host: &mut dyn HostEnd, direction: Direction) {
         let flow = self.flow.get();
         if flow.ended || flow.done || flow.replying || flow.held(direction).is_none() {
             return;
@@ -390,10 +399,10 @@ impl<F: Filter> Runner<F> {
             flow.hold(direction, None);
             flow.left(direction);
         });
-        self.let_go(host, direction);
+        self.continue_direction(host, direction);
     }
 
-    fn let_go(&self, host: &mut dyn HostEnd, direction: Direction) {
+    fn continue_direction(&self, host: &mut dyn HostEnd, direction: Direction) {
         host.resume(direction);
         let flow = self.flow.get();
         if !flow.ended && !flow.done {
@@ -413,7 +422,7 @@ impl<F: Filter> AnyStream for Runner<F> {
         if direction == Direction::Response {
             self.update(|flow| flow.response_began = true);
         }
-        let held = self.without_filter(direction).unwrap_or_else(|| {
+        let held = self.status_when_inert(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_headers(cx, end),
                 Direction::Response => stream.response_headers(cx, end),
@@ -422,13 +431,13 @@ impl<F: Filter> AnyStream for Runner<F> {
         });
         match held {
             None => HeadersStatus::Continue,
-            Some(Hold::Everything) => HeadersStatus::StopAllIterationAndWatermark,
+            Some(StopMode::AllIteration) => HeadersStatus::StopAllIterationAndWatermark,
             Some(_) => HeadersStatus::StopIteration,
         }
     }
 
     fn body(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> BodyStatus {
-        let held = self.without_filter(direction).unwrap_or_else(|| {
+        let held = self.status_when_inert(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_body(cx, end),
                 Direction::Response => stream.response_body(cx, end),
@@ -437,14 +446,14 @@ impl<F: Filter> AnyStream for Runner<F> {
         });
         match held {
             None => BodyStatus::Continue,
-            Some(Hold::Buffer) => BodyStatus::StopIterationAndBuffer,
-            Some(Hold::Taken) => BodyStatus::StopIterationNoBuffer,
+            Some(StopMode::Buffer) => BodyStatus::StopIterationAndBuffer,
+            Some(StopMode::NoBuffer) => BodyStatus::StopIterationNoBuffer,
             Some(_) => BodyStatus::StopIterationAndWatermark,
         }
     }
 
     fn trailers(&self, host: &mut dyn HostEnd, direction: Direction) -> TrailersStatus {
-        let held = self.without_filter(direction).unwrap_or_else(|| {
+        let held = self.status_when_inert(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_trailers(cx),
                 Direction::Response => stream.response_trailers(cx),
@@ -461,15 +470,15 @@ impl<F: Filter> AnyStream for Runner<F> {
             if flow.done || flow.ended {
                 return;
             }
-            if let Mail::Lost(lost) = &mail {
+            if let Message::Lost(lost) = &mail {
                 self.stats.lost.add(host, 1);
-                if *lost == Lost::Panicked {
+                if *lost == TaskFailure::Panicked {
                     self.stats.panics.add(host, 1);
                 }
             }
             let outcome = self.run(host, |stream, cx| match mail {
-                Mail::Event(event) => stream.event(cx, event),
-                Mail::Lost(_) => stream.lost(cx),
+                Message::Event(event) => stream.event(cx, event),
+                Message::Lost(_) => stream.lost(cx),
             });
             match outcome {
                 Outcome::Decided(resume) => self.resume(host, resume),

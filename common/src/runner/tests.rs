@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::api::config::{ConfigError, RawConfig};
 use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
-use crate::filter::context::Cx;
-use crate::filter::decision::{BodyEdit, Hold, Resume, Step};
+use crate::filter::context::StreamContext;
+use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
 use crate::filter::stats::Setup;
 use crate::filter::{Filter, HttpStream, NoRoute};
-use crate::testing::{Bench, Passed};
+use crate::testing::{Bench, Progress};
 
 const REQUEST: Direction = Direction::Request;
 const RESPONSE: Direction = Direction::Response;
@@ -45,105 +45,117 @@ impl Filter for Puppet {
 impl HttpStream for Strings {
     type Event = &'static str;
 
-    fn request_headers(&mut self, cx: &mut Cx<'_, &'static str>, _: bool) -> Step {
+    fn request_headers(&mut self, cx: &mut StreamContext<'_, &'static str>, _: bool) -> HookStatus {
         self.script = cx.request().get_str("do").unwrap_or_default().to_owned();
         match self.script.as_str() {
-            "pass" => Step::Continue,
-            "reply" => Step::Reply(Reply::new(418)),
+            "pass" => HookStatus::Continue,
+            "reply" => HookStatus::Reply(Reply::new(418)),
             "panic" => panic!("asked to"),
             "task panics" => {
                 cx.spawn(async { panic!("asked to") });
-                Step::Pause(Hold::Everything)
+                HookStatus::Pause(StopMode::AllIteration)
             }
             "hold all" | "panic in event" => {
                 cx.after(Duration::from_secs(60), "go");
-                Step::Pause(Hold::Everything)
+                HookStatus::Pause(StopMode::AllIteration)
             }
             "hold headers" | "hold and flush" => {
                 cx.after(Duration::from_secs(60), "go");
-                Step::Pause(Hold::Buffer)
+                HookStatus::Pause(StopMode::Buffer)
             }
             "reply later" => {
                 cx.after(Duration::from_secs(60), "reply");
-                Step::Continue
+                HookStatus::Continue
             }
             "reply later, held" => {
                 cx.after(Duration::from_secs(60), "reply");
-                Step::Pause(Hold::Everything)
+                HookStatus::Pause(StopMode::AllIteration)
             }
             "grow the request" => {
                 cx.after(Duration::from_secs(60), "grow");
-                Step::Pause(Hold::Buffer)
+                HookStatus::Pause(StopMode::Buffer)
             }
             "hold both" => {
                 cx.after(Duration::from_secs(60), "both");
-                Step::Pause(Hold::Buffer)
+                HookStatus::Pause(StopMode::Buffer)
             }
-            "grow the response" | "answer while it is held" => Step::Continue,
+            "grow the response" | "answer while it is held" => HookStatus::Continue,
             "resume what is not held" => {
                 cx.after(Duration::from_secs(60), "both");
-                Step::Continue
+                HookStatus::Continue
             }
             other => panic!("unknown script {other}"),
         }
     }
 
-    fn request_body(&mut self, _: &mut Cx<'_, &'static str>, _: bool) -> Step {
-        if self.script == "hold and flush" { Step::Flush(Hold::Taken) } else { Step::Continue }
+    fn request_body(&mut self, _: &mut StreamContext<'_, &'static str>, _: bool) -> HookStatus {
+        if self.script == "hold and flush" {
+            HookStatus::Flush(StopMode::NoBuffer)
+        } else {
+            HookStatus::Continue
+        }
     }
 
-    fn resumed(&mut self, _: &mut Cx<'_, &'static str>, _: Direction) {
+    fn resumed(&mut self, _: &mut StreamContext<'_, &'static str>, _: Direction) {
         self.resumed += 1;
     }
 
-    fn response_headers(&mut self, cx: &mut Cx<'_, &'static str>, _: bool) -> Step {
+    fn response_headers(
+        &mut self,
+        cx: &mut StreamContext<'_, &'static str>,
+        _: bool,
+    ) -> HookStatus {
         assert!(self.script != "panic in response", "asked to");
         self.seen = cx.response().get_str(":status").unwrap_or_default().to_owned();
         match self.script.as_str() {
             "grow the response" => {
                 cx.after(Duration::from_secs(60), "grow the response");
-                Step::Pause(Hold::Buffer)
+                HookStatus::Pause(StopMode::Buffer)
             }
-            "hold both" => Step::Pause(Hold::Buffer),
-            _ => Step::Continue,
+            "hold both" => HookStatus::Pause(StopMode::Buffer),
+            _ => HookStatus::Continue,
         }
     }
 
-    fn response_body(&mut self, cx: &mut Cx<'_, &'static str>, _: bool) -> Step {
+    fn response_body(&mut self, cx: &mut StreamContext<'_, &'static str>, _: bool) -> HookStatus {
         match self.script.as_str() {
-            "grow the response" | "grow the request" | "hold both" => Step::Continue,
+            "grow the response" | "grow the request" | "hold both" => HookStatus::Continue,
             "answer while it is held" => {
                 cx.after(Duration::from_secs(60), "reply");
-                Step::Pause(Hold::Taken)
+                HookStatus::Pause(StopMode::NoBuffer)
             }
             _ => panic!("asked to"),
         }
     }
 
-    fn complete(&mut self, cx: &mut Cx<'_, &'static str>) {
+    fn complete(&mut self, cx: &mut StreamContext<'_, &'static str>) {
         cx.set_filter_state("resumed", self.resumed.to_string().as_bytes());
         cx.set_filter_state("seen", self.seen.as_bytes());
     }
 
-    fn event(&mut self, _: &mut Cx<'_, &'static str>, event: &'static str) -> Resume {
+    fn event(
+        &mut self,
+        _: &mut StreamContext<'_, &'static str>,
+        event: &'static str,
+    ) -> EventAction {
         assert!(self.script != "panic in event", "asked to");
         match event {
-            "go" => Resume::Request,
-            "both" => Resume::Both,
-            "grow" => Resume::Request.after(vec![
+            "go" => EventAction::Request,
+            "both" => EventAction::Both,
+            "grow" => EventAction::Request.after(vec![
                 BodyEdit::Keep(REQUEST, vec![b'x'; 100].into()),
                 BodyEdit::Keep(RESPONSE, "too late".into()),
             ]),
             "grow the response" => {
                 let long = BodyEdit::Keep(RESPONSE, vec![b'x'; 100].into());
-                Resume::Response.after(vec![long.clone(), long])
+                EventAction::Response.after(vec![long.clone(), long])
             }
-            _ => Resume::Reply(Reply::new(403)),
+            _ => EventAction::Reply(Reply::new(403)),
         }
     }
 }
 
-fn bench(script: &str) -> (Bench<Puppet>, Passed) {
+fn bench(script: &str) -> (Bench<Puppet>, Progress) {
     let mut bench = Bench::new("puppet", "").unwrap();
     let passed = bench.headers(REQUEST, &[("do", script)], false);
     (bench, passed)
@@ -157,21 +169,21 @@ fn statuses(bench: &Bench<Puppet>) -> Vec<u16> {
 fn what_is_held_stays_held_until_the_event_and_is_released_once() {
     for script in ["hold all", "hold headers"] {
         let (mut bench, passed) = bench(script);
-        assert_eq!(passed, Passed::No);
+        assert_eq!(passed, Progress::No);
         // The filter itself says Continue here.
-        assert_eq!(bench.body(REQUEST, b"ab", false), Passed::No);
-        assert_eq!(bench.trailers(REQUEST, &[]), Passed::No);
+        assert_eq!(bench.body(REQUEST, b"ab", false), Progress::No);
+        assert_eq!(bench.trailers(REQUEST, &[]), Progress::No);
         assert!(bench.host.resumed.is_empty());
         assert!(bench.fire());
         assert_eq!(bench.host.resumed, [REQUEST]);
-        assert_eq!(bench.body(REQUEST, b"cd", true), Passed::Yes);
+        assert_eq!(bench.body(REQUEST, b"cd", true), Progress::Yes);
     }
 }
 
 #[test]
 fn a_flush_lets_go_what_was_held_and_holds_the_piece_at_hand() {
     let (mut bench, _) = bench("hold and flush");
-    assert_eq!(bench.body(REQUEST, b"ab", false), Passed::No);
+    assert_eq!(bench.body(REQUEST, b"ab", false), Progress::No);
     assert_eq!(bench.host.resumed, [REQUEST]);
     assert!(bench.fire());
     assert_eq!(bench.host.resumed, [REQUEST, REQUEST], "it was held again");
@@ -182,7 +194,7 @@ fn a_flush_lets_go_what_was_held_and_holds_the_piece_at_hand() {
 #[test]
 fn a_direction_that_is_not_held_is_never_resumed() {
     let (mut bench, passed) = bench("resume what is not held");
-    assert_eq!(passed, Passed::Yes);
+    assert_eq!(passed, Progress::Yes);
     assert!(bench.fire());
     assert!(bench.host.resumed.is_empty());
 }
@@ -190,10 +202,10 @@ fn a_direction_that_is_not_held_is_never_resumed() {
 #[test]
 fn a_reply_ends_the_stream_for_the_filter() {
     let (mut bench, passed) = bench("reply");
-    assert_eq!((passed, statuses(&bench)), (Passed::No, vec![418]));
-    assert_eq!(bench.body(REQUEST, b"rest", true), Passed::No);
+    assert_eq!((passed, statuses(&bench)), (Progress::No, vec![418]));
+    assert_eq!(bench.body(REQUEST, b"rest", true), Progress::No);
     // The response that runs now is the reply itself.
-    assert_eq!(bench.headers(RESPONSE, &[], true), Passed::Yes);
+    assert_eq!(bench.headers(RESPONSE, &[], true), Progress::Yes);
     assert_eq!(statuses(&bench), [418]);
 }
 
@@ -201,7 +213,7 @@ fn a_reply_ends_the_stream_for_the_filter() {
 fn a_request_that_grows_over_the_limit_is_answered_by_envoy_and_touched_no_more() {
     let (mut bench, _) = bench("grow the request");
     bench.host.buffer_limit = 50;
-    assert_eq!(bench.body(REQUEST, b"ab", true), Passed::No);
+    assert_eq!(bench.body(REQUEST, b"ab", true), Progress::No);
     assert!(bench.fire());
     assert_eq!(bench.host.others, [413]);
     assert!(bench.host.resumed.is_empty() && bench.host.replies.is_empty());
@@ -216,7 +228,7 @@ fn a_request_that_grows_within_the_limit_or_under_a_watermark_goes_on() {
         let (mut bench, _) = bench("grow the request");
         bench.host.buffer_limit = limit;
         if gathered {
-            assert_eq!(bench.body(REQUEST, b"ab", true), Passed::No);
+            assert_eq!(bench.body(REQUEST, b"ab", true), Progress::No);
         }
         assert!(bench.fire());
         assert_eq!(bench.host.resumed, [REQUEST], "{limit}");
@@ -228,8 +240,8 @@ fn a_request_that_grows_within_the_limit_or_under_a_watermark_goes_on() {
 fn a_response_that_grows_over_the_limit_is_replaced_by_envoy_and_touched_no_more() {
     let (mut bench, _) = bench("grow the response");
     bench.host.buffer_limit = 50;
-    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Passed::No);
-    assert_eq!(bench.body(RESPONSE, b"ab", true), Passed::No);
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Progress::No);
+    assert_eq!(bench.body(RESPONSE, b"ab", true), Progress::No);
     assert!(bench.fire());
     assert_eq!(bench.host.others, [500]);
     assert!(bench.host.resumed.is_empty() && bench.host.resets.is_empty());
@@ -241,7 +253,7 @@ fn a_response_that_grows_over_the_limit_is_replaced_by_envoy_and_touched_no_more
 fn an_answer_that_comes_inside_the_resume_can_be_held_and_let_go() {
     let (mut bench, _) = bench("hold both");
     bench.host.answer_at_once = Some(404);
-    assert_eq!(bench.body(REQUEST, b"ab", true), Passed::No);
+    assert_eq!(bench.body(REQUEST, b"ab", true), Progress::No);
     assert!(bench.fire());
     // The response was held from inside the first half of "both", and the second half let it go.
     assert_eq!(bench.host.resumed, [REQUEST, RESPONSE]);
@@ -251,7 +263,7 @@ fn an_answer_that_comes_inside_the_resume_can_be_held_and_let_go() {
 fn a_request_that_was_answered_before_it_left_never_leaves() {
     let (mut bench, _) = bench("hold both");
     // Envoy's own answer, which the filter holds.
-    assert_eq!(bench.headers(RESPONSE, &[(":status", "408")], true), Passed::No);
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "408")], true), Progress::No);
     assert!(bench.fire());
     assert_eq!(bench.host.resumed, [RESPONSE]);
 }
@@ -260,12 +272,12 @@ fn a_request_that_was_answered_before_it_left_never_leaves() {
 fn a_local_reply_that_is_held_when_the_filter_fails_is_reset() {
     // An earlier filter answers; only the response's hooks run.
     let mut bench = Bench::<Puppet>::new("puppet", "").unwrap();
-    assert_eq!(bench.headers(RESPONSE, &[(":status", "403")], false), Passed::Yes);
-    assert_eq!(bench.body(RESPONSE, b"no", true), Passed::No);
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "403")], false), Progress::Yes);
+    assert_eq!(bench.body(RESPONSE, b"no", true), Progress::No);
     assert_eq!(bench.host.resets, ["callout_failed"]);
     let (mut bench, _) = self::bench("answer while it is held");
-    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Passed::Yes);
-    assert_eq!(bench.body(RESPONSE, b"x", false), Passed::No);
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Progress::Yes);
+    assert_eq!(bench.body(RESPONSE, b"x", false), Progress::No);
     assert!(bench.fire());
     assert_eq!(bench.host.resets.len(), 1);
 }
@@ -274,7 +286,7 @@ fn a_local_reply_that_is_held_when_the_filter_fails_is_reset() {
 fn a_panic_before_the_response_is_a_500() {
     for script in ["panic", "task panics", "panic in event"] {
         let (mut bench, passed) = bench(script);
-        assert_eq!(passed, Passed::No, "{script}");
+        assert_eq!(passed, Progress::No, "{script}");
         if statuses(&bench).is_empty() {
             assert!(bench.fire(), "{script}");
         }
@@ -287,8 +299,8 @@ fn a_panic_before_the_response_is_a_500() {
 #[test]
 fn a_panic_once_the_response_left_is_a_reset() {
     let (mut bench, _) = bench("pass");
-    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Passed::Yes);
-    assert_eq!(bench.body(RESPONSE, b"x", true), Passed::No);
+    assert_eq!(bench.headers(RESPONSE, &[(":status", "200")], false), Progress::Yes);
+    assert_eq!(bench.body(RESPONSE, b"x", true), Progress::No);
     assert!(bench.host.replies.is_empty());
     assert_eq!(bench.host.resets, ["callout_failed"]);
 }
@@ -319,6 +331,6 @@ fn nothing_happens_after_the_end() {
 #[test]
 fn a_route_with_another_filters_configuration_fails_closed() {
     let mut bench = Bench::<Puppet>::new("puppet", "").unwrap().on_foreign_route();
-    assert_eq!(bench.headers(REQUEST, &[("do", "pass")], true), Passed::No);
+    assert_eq!(bench.headers(REQUEST, &[("do", "pass")], true), Progress::No);
     assert_eq!(statuses(&bench), [500]);
 }

@@ -16,16 +16,16 @@ use crate::envoy::host::Scheduler;
 
 /// What reaches a stream from off its worker.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Mail<E> {
+pub(crate) enum Message<E> {
     /// The event that the work ended with, or sent.
     Event(E),
     /// The work ended without an event.
-    Lost(Lost),
+    Lost(TaskFailure),
 }
 
 /// Why work ended without its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub enum TaskFailure {
     /// It panicked.
     Panicked,
     /// It was dropped before its end, or never started.
@@ -38,7 +38,7 @@ pub(crate) struct Mailbox<E> {
 }
 
 struct Shared<E> {
-    queue: VecDeque<Mail<E>>,
+    queue: VecDeque<Message<E>>,
     scheduler: Option<Box<dyn Scheduler>>,
     generation: u64,
     committed: bool,
@@ -91,7 +91,7 @@ impl<E> Mailbox<E> {
 
     /// Takes what has gathered, if `generation` is the outstanding commit. Mail that comes later
     /// commits anew.
-    pub(crate) fn drain(&self, generation: u64) -> VecDeque<Mail<E>> {
+    pub(crate) fn drain(&self, generation: u64) -> VecDeque<Message<E>> {
         let mut shared = lock(&self.shared);
         if shared.closed || !shared.committed || shared.generation != generation {
             return VecDeque::new();
@@ -124,7 +124,7 @@ impl<E> Outbox<E> {
     /// # Errors
     /// [`Closed`] when the stream has ended.
     pub fn send(&self, event: E) -> Result<(), Closed> {
-        self.push(Mail::Event(event))
+        self.push(Message::Event(event))
     }
 
     /// Whether the stream has ended.
@@ -133,7 +133,7 @@ impl<E> Outbox<E> {
         lock(&self.shared).closed
     }
 
-    pub(crate) fn push(&self, mail: Mail<E>) -> Result<(), Closed> {
+    pub(crate) fn push(&self, mail: Message<E>) -> Result<(), Closed> {
         let mut shared = lock(&self.shared);
         if shared.closed {
             drop(shared);
@@ -152,12 +152,12 @@ impl<E> Outbox<E> {
     }
 }
 
-/// Posts [`Mail::Lost`] when dropped before the work delivered its event.
-pub(crate) struct LostGuard<E> {
+/// Posts [`Message::Lost`] when dropped before the work delivered its event.
+pub(crate) struct TaskGuard<E> {
     outbox: Option<Outbox<E>>,
 }
 
-impl<E> LostGuard<E> {
+impl<E> TaskGuard<E> {
     pub(crate) const fn new(outbox: Outbox<E>) -> Self {
         Self { outbox: Some(outbox) }
     }
@@ -173,15 +173,15 @@ impl<E> LostGuard<E> {
     /// Says that the work panicked.
     pub(crate) fn panicked(mut self) {
         if let Some(outbox) = self.outbox.take() {
-            let _ = outbox.push(Mail::Lost(Lost::Panicked));
+            let _ = outbox.push(Message::Lost(TaskFailure::Panicked));
         }
     }
 }
 
-impl<E> Drop for LostGuard<E> {
+impl<E> Drop for TaskGuard<E> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
-            let _ = outbox.push(Mail::Lost(Lost::Dropped));
+            let _ = outbox.push(Message::Lost(TaskFailure::Dropped));
         }
     }
 }
@@ -271,7 +271,7 @@ mod model {
         loom::model(|| {
             let watched = Watched::new();
             let mailbox = Mailbox::<()>::new(Box::new(watched.clone()));
-            let guard = LostGuard::new(mailbox.outbox());
+            let guard = TaskGuard::new(mailbox.outbox());
             let worker = thread::spawn(move || drop(guard));
             let early = mailbox.drain(1).len();
             worker.join().unwrap();

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::FakeHost;
 use crate::api::config::{ConfigError, RawConfig};
-use crate::cluster_streams::Clusters;
+use crate::cluster_streams::ClusterStreams;
 use crate::envoy::route_config::RouteConfig;
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
@@ -25,14 +25,14 @@ const BUFFER_LIMIT: u64 = 1 << 20;
 
 /// Whether a hook let its piece pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passed {
+pub enum Progress {
     /// It passes.
     Yes,
     /// It is held, or was answered.
     No,
 }
 
-impl Passed {
+impl Progress {
     const fn when(passes: bool) -> Self {
         if passes { Self::Yes } else { Self::No }
     }
@@ -74,14 +74,14 @@ impl<F: Filter> Bench<F> {
     /// What the filter refuses.
     pub fn new(name: &str, config: &str) -> Result<Self, ConfigError> {
         let mut host = FakeHost { buffer_limit: BUFFER_LIMIT, ..FakeHost::default() };
-        let mut setup = Setup::new(&mut host.metrics, name, Clusters::default());
+        let mut setup = Setup::new(&mut host.metrics, name, ClusterStreams::default());
         let stats = RunnerStats::define(&mut setup)?;
         let filter = F::configure(RawConfig::new(config.as_bytes()), &mut setup)?;
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
-            .map_err(|error| ConfigError::whole(error.to_string()))?;
+            .map_err(|error| ConfigError::without_path(error.to_string()))?;
         let runner = Rc::new(Runner::new(Arc::new(filter), stats));
         let stream: Rc<dyn AnyStream> = Rc::<Runner<F>>::clone(&runner);
         host.stream = Some(Rc::downgrade(&stream));
@@ -116,7 +116,7 @@ impl<F: Filter> Bench<F> {
     }
 
     /// Sends headers; `end` when nothing follows.
-    pub fn headers(&mut self, direction: Direction, lines: &[(&str, &str)], end: bool) -> Passed {
+    pub fn headers(&mut self, direction: Direction, lines: &[(&str, &str)], end: bool) -> Progress {
         let map = match direction {
             Direction::Request => Map::Request,
             Direction::Response => Map::Response,
@@ -124,11 +124,11 @@ impl<F: Filter> Bench<F> {
         self.host.set_map(map, lines);
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.headers(&mut self.host, direction, end);
-        Passed::when(status == HeadersStatus::Continue)
+        Progress::when(status == HeadersStatus::Continue)
     }
 
     /// Sends a piece of a body; `end` with the last.
-    pub fn body(&mut self, direction: Direction, piece: &[u8], end: bool) -> Passed {
+    pub fn body(&mut self, direction: Direction, piece: &[u8], end: bool) -> Progress {
         self.host.bodies.insert(Body::received(direction), piece.to_vec());
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.body(&mut self.host, direction, end);
@@ -137,15 +137,15 @@ impl<F: Filter> Bench<F> {
             BodyStatus::StopIterationAndBuffer => _ = self.host.watermarked.remove(&direction),
             BodyStatus::StopIterationAndWatermark => _ = self.host.watermarked.insert(direction),
             BodyStatus::Continue | BodyStatus::StopIterationNoBuffer => {
-                return Passed::when(status == BodyStatus::Continue);
+                return Progress::when(status == BodyStatus::Continue);
             }
         }
         self.host.bodies.entry(Body::buffered(direction)).or_default().extend(piece);
-        Passed::when(status == BodyStatus::Continue)
+        Progress::when(status == BodyStatus::Continue)
     }
 
     /// Sends trailers.
-    pub fn trailers(&mut self, direction: Direction, lines: &[(&str, &str)]) -> Passed {
+    pub fn trailers(&mut self, direction: Direction, lines: &[(&str, &str)]) -> Progress {
         let map = match direction {
             Direction::Request => Map::RequestTrailers,
             Direction::Response => Map::ResponseTrailers,
@@ -153,7 +153,7 @@ impl<F: Filter> Bench<F> {
         self.host.set_map(map, lines);
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.trailers(&mut self.host, direction);
-        Passed::when(status == TrailersStatus::Continue)
+        Progress::when(status == TrailersStatus::Continue)
     }
 
     /// Lets work off the worker run until it commits an event, and fires that. `false` when nothing

@@ -4,5 +4,5 @@
 mod bench;
 mod host;
 
-pub use bench::{Bench, Passed, documented_metrics};
+pub use bench::{Bench, Progress, documented_metrics};
 pub use host::FakeHost;

@@ -47,8 +47,8 @@ impl Bodies {
     fn split(&self, cx: &Context<'_>, direction: Direction, behind: usize) -> (Vec<u8>, Vec<u8>) {
         let mut theirs = self.kept(cx, direction);
         // With less than they kept, they let it go since.
-        let ours = theirs.split_off(if behind <= theirs.len() { behind } else { 0 });
-        (theirs, ours)
+        let our_body = theirs.split_off(if behind <= theirs.len() { behind } else { 0 });
+        (theirs, our_body)
     }
 
     /// Length of what Envoy keeps, whoever it is for.
@@ -58,7 +58,7 @@ impl Bodies {
     }
 
     /// What there is for this filter: what Envoy keeps for it, and the hook's piece.
-    pub(crate) fn ours(&self, cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
+    pub(crate) fn our_body(&self, cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
         let (_, mut bytes) = self.split(cx, direction, behind);
         if !self.of(direction).taken && !cx.received_is_buffered(direction) {
             bytes.extend(cx.body(Body::received(direction)));
@@ -68,7 +68,7 @@ impl Bodies {
 
     /// Takes what there is for this filter out of Envoy.
     pub(crate) fn take(&mut self, cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
-        let bytes = self.ours(cx, direction, behind);
+        let bytes = self.our_body(cx, direction, behind);
         let (theirs, _) = self.split(cx, direction, behind);
         *self.of_mut(direction) = Change { kept: Some(theirs), taken: true };
         bytes
@@ -89,8 +89,8 @@ impl Bodies {
         bytes: &[u8],
         behind: usize,
     ) {
-        let (theirs, ours) = self.split(cx, direction, behind);
-        self.of_mut(direction).kept = Some([&theirs, bytes, &ours].concat());
+        let (theirs, our_body) = self.split(cx, direction, behind);
+        self.of_mut(direction).kept = Some([&theirs, bytes, &our_body].concat());
     }
 
     /// What Envoy is to be told.

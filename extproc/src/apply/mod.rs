@@ -15,15 +15,15 @@ use callout_protos::pbjson_types::{Any, Struct, value::Kind};
 use prost::Message;
 
 use crate::apply::body::Bodies;
-use crate::call::exchange::Session;
+use crate::call::exchange::Exchange;
 use crate::decide::immediate;
 use crate::decide::length;
-use crate::decide::machine::{Action, LengthRule, Target, What};
+use crate::decide::machine::{Action, LengthRule, OutboundMessage, Target};
 use crate::decide::mutate;
 use crate::decide::mutate::{Kind as MessageKind, Length, Op};
 use crate::request::attributes::Attributes;
 use crate::request::message;
-use crate::request::message::Exchange;
+use crate::request::message::MessageContext;
 use crate::stream::{Context, Event, Stream};
 
 /// What actions came to.
@@ -48,12 +48,12 @@ enum Rejected {
 
 impl Stream {
     /// Carries actions out in order. One that can't be ends the exchange.
-    pub(crate) fn carry_out(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Outcome {
+    pub(crate) fn apply(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> Outcome {
         let mut outcome = Outcome::default();
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             if let Action::TakeParked(direction) = action {
-                let behind = *slot(&mut self.behind, direction);
+                let behind = *of_direction(&mut self.behind, direction);
                 let bytes = outcome.bodies.take(cx, direction, behind);
                 // What comes of it comes before the rest.
                 for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
@@ -95,8 +95,8 @@ impl Stream {
                 cx.headers_mut(headers_of(direction)).remove("content-length");
             }
             Action::ReplaceBody(direction, bytes) => {
-                let behind = *slot(&mut self.behind, direction);
-                let shown = *slot(&mut self.shown, direction);
+                let behind = *of_direction(&mut self.behind, direction);
+                let shown = *of_direction(&mut self.shown, direction);
                 let mut rest = outcome.bodies.take(cx, direction, behind);
                 rest.advance(shown.min(rest.len()));
                 outcome.bodies.append(cx, direction, &bytes);
@@ -109,24 +109,24 @@ impl Stream {
                 if first && limit > 0 && bytes.len() > limit {
                     return Err(Rejected::TooLong(direction));
                 }
-                let behind = *slot(&mut self.behind, direction);
+                let behind = *of_direction(&mut self.behind, direction);
                 outcome.bodies.take(cx, direction, behind);
                 outcome.bodies.append(cx, direction, &bytes);
             }
             Action::TakeBody(direction) => {
-                let behind = *slot(&mut self.behind, direction);
+                let behind = *of_direction(&mut self.behind, direction);
                 outcome.bodies.take(cx, direction, behind);
             }
             Action::AppendBody(direction, bytes) => outcome.bodies.append(cx, direction, &bytes),
             Action::PrependBody(direction, bytes) => {
-                let behind = *slot(&mut self.behind, direction);
+                let behind = *of_direction(&mut self.behind, direction);
                 outcome.bodies.prepend(cx, direction, &bytes, behind);
             }
             Action::Failed(cause) => self.outcome.failed(cause),
             Action::Gather(direction, delay) => cx.after(delay, Event::Gathered(direction)),
-            Action::Nudge(direction) => {
+            Action::Wakeup(direction) => {
                 // A stream that has ended needs none.
-                let _ = cx.outbox().send(Event::Nudge(direction));
+                let _ = cx.outbox().send(Event::Wakeup(direction));
             }
             // Carried out by the caller, because of what follows from it.
             Action::TakeParked(_) => {}
@@ -172,33 +172,40 @@ impl Stream {
         Ok(())
     }
 
-    fn send(&mut self, cx: &mut Context<'_>, direction: Direction, what: What, bodies: &Bodies) {
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        what: OutboundMessage,
+        bodies: &Bodies,
+    ) {
         let forward = &self.config().forward;
         let sent = what.clone();
         let request = match what {
-            What::Headers { end } => {
+            OutboundMessage::Headers { end } => {
                 let lines = cx.headers(headers_of(direction)).all();
                 message::of_headers(direction, message::headers(&lines, forward), end)
             }
-            What::Trailers => {
+            OutboundMessage::Trailers => {
                 let lines = cx.headers(trailers_of(direction)).all();
                 message::of_trailers(direction, message::headers(&lines, forward))
             }
-            What::Body { end } => {
-                let body = bodies.ours(cx, direction, *slot(&mut self.behind, direction));
-                *slot(&mut self.shown, direction) = body.len();
+            OutboundMessage::Body { end } => {
+                let body =
+                    bodies.our_body(cx, direction, *of_direction(&mut self.behind, direction));
+                *of_direction(&mut self.shown, direction) = body.len();
                 message::of_body(direction, body, end)
             }
-            What::Piece { bytes, end } => message::of_body(direction, bytes, end),
+            OutboundMessage::Piece { bytes, end } => message::of_body(direction, bytes, end),
         };
         let attributes = self.attributes(cx, direction);
         let settings = &self.config().settings;
         let exchange = if settings.observability {
-            Exchange::Observed
+            MessageContext::Observed
         } else if self.opened {
-            Exchange::Later
+            MessageContext::Later
         } else {
-            Exchange::First(self.machine.modes(), settings.send_body_without_waiting)
+            MessageContext::First(self.machine.modes(), settings.send_body_without_waiting)
         };
         self.outcome.sent(direction, &sent);
         let message = message::message(request, self.metadata(cx), attributes, exchange);
@@ -221,7 +228,7 @@ impl Stream {
         if let Some(overrides) = overrides {
             overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
         }
-        let client = service.client.clone().through(&self.filter.clusters);
+        let client = service.client.clone().with_cluster_streams(&self.filter.clusters);
         let refused = match &self.filter.breaker {
             Some(breaker) if !breaker.admits(Instant::now()) => {
                 cx.count(self.filter.stats.breaker_open);
@@ -242,7 +249,7 @@ impl Stream {
             return;
         }
         let (session, work) =
-            Session::new(client, metadata, self.config().linger, place, cx.outbox());
+            Exchange::new(client, metadata, self.config().linger, place, cx.outbox());
         cx.spawn_detached(work);
         cx.count(self.filter.stats.streams_started);
         self.session = Some(session);
@@ -375,7 +382,7 @@ impl Stream {
 }
 
 /// The one of two values that belongs to `direction`.
-pub(crate) const fn slot<T>(both: &mut [T; 2], direction: Direction) -> &mut T {
+pub(crate) const fn of_direction<T>(both: &mut [T; 2], direction: Direction) -> &mut T {
     let [request, response] = both;
     match direction {
         Direction::Request => request,

@@ -14,14 +14,14 @@ use futures::{FutureExt, StreamExt};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::call::replay_buffer::Tape;
+use crate::call::replay_buffer::ReplayBuffer;
 use crate::stream::Event;
 
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
 /// The worker's end of an exchange. Dropping it closes our side.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct Exchange {
     messages: mpsc::UnboundedSender<Bytes>,
     backlog: Arc<Backlog>,
     /// Dropped with the session: the exchange lingers, and then goes.
@@ -31,12 +31,12 @@ pub(crate) struct Session {
 
 /// The bound on open exchanges.
 #[derive(Debug)]
-pub(crate) struct Places(Arc<Semaphore>);
+pub(crate) struct StreamPermits(Arc<Semaphore>);
 
 /// One of the places; given back when dropped.
 pub(crate) type Place = OwnedSemaphorePermit;
 
-impl Places {
+impl StreamPermits {
     /// So many; without a number as many as there can be.
     pub(crate) fn new(most: Option<usize>) -> Self {
         let most = most.unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
@@ -61,10 +61,10 @@ struct Backlog {
 const ROOM: usize = 16 << 10;
 
 /// One attempt at an exchange, to its end.
-async fn played(
+async fn run_attempt(
     client: &Client,
     metadata: &MetadataMap,
-    tape: &Tape,
+    tape: &ReplayBuffer,
     answers: &Outbox<Event>,
     backlog: &Arc<Backlog>,
     room: &Outbox<Event>,
@@ -98,7 +98,7 @@ impl Backlog {
     }
 }
 
-impl Session {
+impl Exchange {
     /// An exchange, and the work that carries it. It lasts for `linger` after this end is dropped,
     /// at the most.
     pub(crate) fn new(
@@ -113,14 +113,15 @@ impl Session {
         let (answers, room) = (outbox.clone(), outbox.clone());
         let backlog = Arc::new(Backlog::default());
         let taken = Arc::clone(&backlog);
-        let tape = Tape::new(queue, client.retries());
+        let tape = ReplayBuffer::new(queue, client.retries());
         let exchange = async move {
             let exchange = async {
                 let mut retries = 0;
                 // Kept over the next attempt: it counts against the budget until it is over.
                 let mut _leave;
                 loop {
-                    let played = played(&client, &metadata, &tape, &answers, &taken, &room).await;
+                    let played =
+                        run_attempt(&client, &metadata, &tape, &answers, &taken, &room).await;
                     let Err(error) = played else { return Ok(()) };
                     let again = tape.is_whole().then(|| client.again(&error, retries)).flatten();
                     let Some((delay, leave)) = again else { return Err(error) };

@@ -13,7 +13,7 @@ const MOST: usize = 64 << 10;
 
 /// The messages to the processor: those that are kept, and those to come.
 #[derive(Debug, Clone)]
-pub(crate) struct Tape(Arc<Mutex<State>>);
+pub(crate) struct ReplayBuffer(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -28,13 +28,13 @@ struct State {
 
 /// One playing of a tape, from its beginning.
 #[derive(Debug)]
-pub(crate) struct Playing {
-    tape: Tape,
+pub(crate) struct Replay {
+    tape: ReplayBuffer,
     number: u32,
     next: usize,
 }
 
-impl Tape {
+impl ReplayBuffer {
     /// A tape that keeps what comes if it may be played `again`.
     pub(crate) fn new(to_come: UnboundedReceiver<Bytes>, again: bool) -> Self {
         let state = State { to_come, kept: Vec::new(), bytes: 0, whole: again, playing: 0 };
@@ -42,10 +42,10 @@ impl Tape {
     }
 
     /// Plays it from its beginning; an earlier playing ends.
-    pub(crate) fn play(&self) -> Playing {
+    pub(crate) fn play(&self) -> Replay {
         let mut state = self.lock();
         state.playing += 1;
-        Playing { tape: self.clone(), number: state.playing, next: 0 }
+        Replay { tape: self.clone(), number: state.playing, next: 0 }
     }
 
     /// Whether it can be played again.
@@ -70,7 +70,7 @@ impl State {
     }
 }
 
-impl Stream for Playing {
+impl Stream for Replay {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -104,14 +104,14 @@ mod tests {
 
     use super::*;
 
-    fn next(playing: &mut Playing) -> Option<Option<Bytes>> {
+    fn next(playing: &mut Replay) -> Option<Option<Bytes>> {
         playing.next().now_or_never()
     }
 
     #[test]
     fn it_is_played_from_its_beginning_until_it_is_forgotten() {
         let (sender, receiver) = mpsc::unbounded();
-        let tape = Tape::new(receiver, true);
+        let tape = ReplayBuffer::new(receiver, true);
         let mut first = tape.play();
         sender.unbounded_send("a".into()).unwrap();
         sender.unbounded_send("b".into()).unwrap();
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_is_too_long_is_not_kept() {
         let (sender, receiver) = mpsc::unbounded();
-        let tape = Tape::new(receiver, true);
+        let tape = ReplayBuffer::new(receiver, true);
         let mut playing = tape.play();
         sender.unbounded_send(vec![0; MOST].into()).unwrap();
         next(&mut playing);
@@ -142,6 +142,6 @@ mod tests {
         assert_eq!(next(&mut playing), Some(Some("x".into())));
         assert!(!tape.is_whole());
         let (_sender, receiver) = mpsc::unbounded();
-        assert!(!Tape::new(receiver, false).is_whole());
+        assert!(!ReplayBuffer::new(receiver, false).is_whole());
     }
 }

@@ -104,7 +104,7 @@ impl Callout {
                 .into_iter()
                 .map(|(cause, fields)| {
                     let reply = reply(fields)
-                        .map_err(|error| error.under(&format!("on_error.{}", cause.name())))?;
+                        .map_err(|error| error.in_field(&format!("on_error.{}", cause.name())))?;
                     Ok((cause, reply))
                 })
                 .collect::<Result<_, ConfigError>>()?,
@@ -112,7 +112,7 @@ impl Callout {
                 .as_ref()
                 .map(BreakerSettings::configure)
                 .transpose()
-                .map_err(|error| error.under("breaker"))?,
+                .map_err(|error| error.in_field("breaker"))?,
             max_streams,
             append_action,
             chunking: chunking
@@ -129,7 +129,8 @@ impl Callout {
 
 fn matchers(list: &[MatcherProto], path: &str) -> Result<Vec<StringMatcher>, ConfigError> {
     let one = |(index, matcher)| {
-        StringMatcher::configure(matcher).map_err(|error| error.under(&format!("{path}[{index}]")))
+        StringMatcher::configure(matcher)
+            .map_err(|error| error.in_field(&format!("{path}[{index}]")))
     };
     list.iter().enumerate().map(one).collect()
 }

@@ -5,7 +5,7 @@ pub(crate) mod extensions;
 use std::time::Duration;
 
 use callout_common::api::config::{duration, http_status, refuse_if, warn_without_effect};
-use callout_common::api::matching::{HeaderChoice, MutationRules};
+use callout_common::api::matching::{HeaderFilter, MutationRules};
 use callout_common::grpc::{MetadataTemplate, Service};
 use callout_common::{ConfigError, RawConfig};
 use callout_protos::envoy::config::core::v3::GrpcService;
@@ -43,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) response_attributes: Attributes,
     pub(crate) stat_prefix: String,
     pub(crate) mutation_rules: MutationRules,
-    pub(crate) forward: HeaderChoice,
+    pub(crate) forward: HeaderFilter,
     pub(crate) metadata: MetadataOptions,
     /// What this suite adds.
     pub(crate) callout: Callout,
@@ -86,7 +86,7 @@ impl Config {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.message::<proto::ExternalProcessor>()?;
         let callout: Fields = parsed.callout()?;
-        let callout = Callout::configure(callout).map_err(|error| error.under("callout"))?;
+        let callout = Callout::configure(callout).map_err(|error| error.in_field("callout"))?;
         // Every field is named here, so that none is ignored in silence.
         let proto::ExternalProcessor {
             grpc_service,
@@ -147,7 +147,7 @@ impl Config {
                 }
             };
         let modes = modes(processing_mode.as_ref())?.unwrap_or_default();
-        modes.check_duplex().map_err(|error| error.under("processing_mode"))?;
+        modes.check_duplex().map_err(|error| error.in_field("processing_mode"))?;
         let timeout = |value: Option<_>, default, path: &str| {
             let value = value.as_ref().map_or(Ok(default), |value| duration(value, path))?;
             refuse_if(value > LONGEST_TIMEOUT, path, "must be an hour or less")?;
@@ -157,7 +157,7 @@ impl Config {
             .map(|rules| (rules.allowed_headers, rules.disallowed_headers))
             .unwrap_or_default();
         let mutation_rules = MutationRules::configure(&mutation_rules.unwrap_or_default())
-            .map_err(|error| error.under("mutation_rules"))?;
+            .map_err(|error| error.in_field("mutation_rules"))?;
         Ok(Self {
             service: service(grpc_service.as_ref())?,
             settings: Settings {
@@ -178,7 +178,7 @@ impl Config {
                     .enumerate()
                     .map(|(index, mode)| {
                         Modes::configure(mode)
-                            .map_err(|e| e.under(&format!("allowed_override_modes[{index}]")))
+                            .map_err(|e| e.in_field(&format!("allowed_override_modes[{index}]")))
                     })
                     .collect::<Result<_, _>>()?,
                 disable_immediate_response,
@@ -200,8 +200,8 @@ impl Config {
             response_attributes: attributes(&response_attributes, "response_attributes")?,
             stat_prefix,
             mutation_rules,
-            forward: HeaderChoice::configure(allowed.as_ref(), disallowed.as_ref())
-                .map_err(|error| error.under("forward_rules"))?,
+            forward: HeaderFilter::configure(allowed.as_ref(), disallowed.as_ref())
+                .map_err(|error| error.in_field("forward_rules"))?,
             metadata: MetadataOptions::read(metadata_options),
             callout,
         })
@@ -211,15 +211,15 @@ impl Config {
 fn service(config: Option<&GrpcService>) -> Result<Service, ConfigError> {
     let config = config.ok_or_else(|| ConfigError::field("grpc_service", "is required"))?;
     // The built-in, too, gives the service's own timeout no effect on an exchange.
-    Service::configure(config).map_err(|error| error.under("grpc_service"))
+    Service::configure(config).map_err(|error| error.in_field("grpc_service"))
 }
 
 fn modes(config: Option<&proto::ProcessingMode>) -> Result<Option<Modes>, ConfigError> {
-    config.map(Modes::configure).transpose().map_err(|error| error.under("processing_mode"))
+    config.map(Modes::configure).transpose().map_err(|error| error.in_field("processing_mode"))
 }
 
 fn attributes(names: &[String], path: &str) -> Result<Attributes, ConfigError> {
-    Attributes::configure(names).map_err(|error| error.under(path))
+    Attributes::configure(names).map_err(|error| error.in_field(path))
 }
 
 /// The configuration of one route.
@@ -255,7 +255,7 @@ impl Route {
             }
             Some(Override::Overrides(overrides)) => Overrides::read(overrides)
                 .map(|overrides| Self::Overrides(Box::new(overrides)))
-                .map_err(|error| error.under("overrides")),
+                .map_err(|error| error.in_field("overrides")),
             None => Err(ConfigError::field("override", "disabled or overrides is required")),
         }
     }
@@ -290,7 +290,7 @@ impl Overrides {
             modes: modes(processing_mode.as_ref())?,
             service: grpc_service.as_ref().map(|config| service(Some(config))).transpose()?,
             initial_metadata: MetadataTemplate::parse(&grpc_initial_metadata)
-                .map_err(|error| error.under("grpc"))?,
+                .map_err(|error| error.in_field("grpc"))?,
             metadata: MetadataOptions::read(metadata_options),
             failure_mode_allow: failure_mode_allow.map(|allow| allow.value),
             request_attributes: some(&request_attributes, "request_attributes")?,

@@ -3,7 +3,7 @@
 use callout_common::Direction;
 use callout_common::filter::headers::Headers;
 
-use crate::apply::{headers_of, slot};
+use crate::apply::{headers_of, of_direction};
 use crate::stream::Context;
 
 /// The lengths that the messages came with, of the request and of the response.
@@ -16,7 +16,7 @@ type Came = Option<Vec<u8>>;
 impl Lengths {
     /// Remembers what the message came with. Comes before every change; the first one counts.
     pub(crate) fn remember(&mut self, direction: Direction, headers: Headers<'_>) {
-        slot(&mut self.0, direction)
+        of_direction(&mut self.0, direction)
             .get_or_insert_with(|| headers.get("content-length").map(<[u8]>::to_vec));
     }
 
@@ -24,7 +24,7 @@ impl Lengths {
     /// that with the body. Without a length the message is whole in any case.
     pub(crate) fn restore(&mut self, cx: &mut Context<'_>, direction: Direction) {
         let map = headers_of(direction);
-        let Some(came) = slot(&mut self.0, direction) else { return };
+        let Some(came) = of_direction(&mut self.0, direction) else { return };
         let lines: Vec<&[u8]> = cx.headers(map).get_all("content-length").collect();
         let settled = match lines.as_slice() {
             [] => true,

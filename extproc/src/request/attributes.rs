@@ -7,7 +7,7 @@ use std::time::Duration;
 use callout_common::api::cel::{Expression, Outcome};
 use callout_common::api::text::sanitized;
 use callout_common::envoy::attributes::{Kind as Attribute, NAMED};
-use callout_common::{ConfigError, Cx};
+use callout_common::{ConfigError, StreamContext};
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
 /// Attributes to send, by the names under which they go.
@@ -26,7 +26,7 @@ impl Attributes {
     /// Reads a list of names.
     pub(crate) fn configure(names: &[String]) -> Result<Self, ConfigError> {
         let named = names.iter().enumerate().filter(|(_, name)| {
-            let nobody = nobodys(name);
+            let nobody = is_unknown_attribute(name);
             if nobody {
                 tracing::warn!("extproc: `{name}` is no attribute of Envoy's and is left out");
             }
@@ -44,7 +44,7 @@ impl Attributes {
     /// left out. `None` when none are asked for.
     pub(crate) fn values<E: Send + 'static>(
         &self,
-        cx: &Cx<'_, E>,
+        cx: &StreamContext<'_, E>,
         time: Duration,
     ) -> Option<Struct> {
         if self.0.is_empty() {
@@ -67,7 +67,7 @@ impl Source {
             return Ok(Self::Time);
         }
         if is_name(name) {
-            return Err(ConfigError::whole(format!(
+            return Err(ConfigError::without_path(format!(
                 "`{name}` is no attribute that a module can read"
             )));
         }
@@ -75,7 +75,7 @@ impl Source {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a Struct has no other numbers")]
-    fn read<E: Send + 'static>(&self, cx: &Cx<'_, E>, time: Duration) -> Option<Kind> {
+    fn read<E: Send + 'static>(&self, cx: &StreamContext<'_, E>, time: Duration) -> Option<Kind> {
         Some(match self {
             Self::Attribute(Attribute::Text(id)) => {
                 Kind::StringValue(sanitized(cx.attribute(*id)?))
@@ -127,7 +127,7 @@ const ROOTS: &[&str] = &[
 ];
 
 /// Whether this is a plain name outside of Envoy's: the built-in evaluates it to nothing.
-fn nobodys(name: &str) -> bool {
+fn is_unknown_attribute(name: &str) -> bool {
     is_name(name) && !name.split('.').next().is_some_and(|root| ROOTS.contains(&root))
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use callout_common::Direction;
-use callout_common::api::matching::HeaderChoice;
+use callout_common::api::matching::HeaderFilter;
 use callout_common::api::text::sanitized;
 use callout_common::envoy::types::Header;
 use callout_protos::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
@@ -19,7 +19,7 @@ use crate::decide::machine::{BodyMode, Modes};
 const ATTRIBUTES: &str = "envoy.filters.http.ext_proc";
 
 /// The headers that the processor sees.
-pub(crate) fn headers(lines: &[Header<'_>], choice: &HeaderChoice) -> HeaderMap {
+pub(crate) fn headers(lines: &[Header<'_>], choice: &HeaderFilter) -> HeaderMap {
     let headers = lines
         .iter()
         .filter(|line| choice.includes(line.name))
@@ -62,7 +62,7 @@ pub(crate) fn of_trailers(direction: Direction, trailers: HeaderMap) -> Request 
 
 /// What a message says about its exchange.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Exchange<'a> {
+pub(crate) enum MessageContext<'a> {
     /// It is the first: the modes in force, and whether bodies go without waiting for headers.
     First(&'a Modes, bool),
     Later,
@@ -75,21 +75,21 @@ pub(crate) fn message(
     request: Request,
     metadata: Metadata,
     attributes: Option<Struct>,
-    exchange: Exchange<'_>,
+    exchange: MessageContext<'_>,
 ) -> proto::ProcessingRequest {
     let protocol_config = match exchange {
-        Exchange::First(modes, without_waiting) => Some(proto::ProtocolConfiguration {
+        MessageContext::First(modes, without_waiting) => Some(proto::ProtocolConfiguration {
             request_body_mode: body_mode(modes.request_body),
             response_body_mode: body_mode(modes.response_body),
             send_body_without_waiting_for_header_response: without_waiting,
         }),
-        Exchange::Later | Exchange::Observed => None,
+        MessageContext::Later | MessageContext::Observed => None,
     };
     proto::ProcessingRequest {
         request: Some(request),
         metadata_context: Some(metadata),
         attributes: attributes.map(|values| (ATTRIBUTES.to_owned(), values)).into_iter().collect(),
-        observability_mode: matches!(exchange, Exchange::Observed),
+        observability_mode: matches!(exchange, MessageContext::Observed),
         protocol_config,
         ..Default::default()
     }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn values_travel_raw_and_the_modes_go_once() {
         let lines = [Header { name: b"x-a", value: b"\xff" }];
-        let map = headers(&lines, &HeaderChoice::default());
+        let map = headers(&lines, &HeaderFilter::default());
         assert_eq!(map.headers[0].raw_value, b"\xff");
         assert!(map.headers[0].value.is_empty());
         let request = of_headers(Direction::Request, map, true);
@@ -120,10 +120,11 @@ mod tests {
             request.clone(),
             Metadata::default(),
             None,
-            Exchange::First(&Modes::default(), false),
+            MessageContext::First(&Modes::default(), false),
         );
         assert!(first.protocol_config.is_some() && first.attributes.is_empty());
-        let later = message(request, Metadata::default(), Some(Struct::default()), Exchange::Later);
+        let later =
+            message(request, Metadata::default(), Some(Struct::default()), MessageContext::Later);
         assert!(later.protocol_config.is_none() && later.attributes.contains_key(ATTRIBUTES));
     }
 }

@@ -10,7 +10,7 @@ use callout_protos::pbjson_types;
 use serde::Deserialize;
 
 use crate::config::rules::{Rule, RuleFields};
-use crate::memory::ledger::{Mode, Quota, Server, Terms};
+use crate::memory::ledger::{LeaseConfig, Mode, Quota, Server};
 use crate::memory::local::Size;
 use crate::memory::table::Room;
 
@@ -62,7 +62,7 @@ pub(crate) struct RouteFields {
 /// `callout`, checked.
 #[derive(Debug)]
 pub(crate) struct Callout {
-    pub(crate) terms: Terms,
+    pub(crate) terms: LeaseConfig,
     /// Room for sets of descriptors that are known at a time.
     pub(crate) accounts: Room,
     pub(crate) breaker: Option<BreakerSettings>,
@@ -121,7 +121,7 @@ impl Callout {
             "max_accounts_bytes",
             "must be 65536 or more",
         )?;
-        let terms = Terms {
+        let terms = LeaseConfig {
             mode,
             server,
             max_error_percent,
@@ -136,7 +136,7 @@ impl Callout {
             .as_ref()
             .map(BreakerSettings::configure)
             .transpose()
-            .map_err(|error| error.under("breaker"))?;
+            .map_err(|error| error.in_field("breaker"))?;
         let shield = shield.map(|shield| shield.multiple);
         refuse_if(shield == Some(0), "shield.multiple", "must be greater than 0")?;
         Ok(Self {
@@ -146,7 +146,7 @@ impl Callout {
             fallback: fallback
                 .map(Fallback::configure)
                 .transpose()
-                .map_err(|error| error.under("fallback"))?,
+                .map_err(|error| error.in_field("fallback"))?,
             shield,
             shadow,
             deny_unevaluable,
@@ -154,7 +154,8 @@ impl Callout {
                 .into_iter()
                 .enumerate()
                 .map(|(index, rule)| {
-                    Rule::configure(rule).map_err(|error| error.under(&format!("rules[{index}]")))
+                    Rule::configure(rule)
+                        .map_err(|error| error.in_field(&format!("rules[{index}]")))
                 })
                 .collect::<Result<_, _>>()?,
         })

@@ -108,7 +108,7 @@ impl Config {
         )?;
         Ok(Self {
             service: service(rate_limit_service.as_ref())
-                .map_err(|error| error.under("rate_limit_service"))?,
+                .map_err(|error| error.in_field("rate_limit_service"))?,
             domain,
             request_type: match request_type.as_str() {
                 "" | "both" => RequestType::Both,
@@ -154,7 +154,7 @@ impl Config {
                 .enumerate()
                 .map(|(index, option)| {
                     Added::configure(option)
-                        .map_err(|e| e.under(&format!("response_headers_to_add[{index}]")))
+                        .map_err(|e| e.in_field(&format!("response_headers_to_add[{index}]")))
                 })
                 .collect::<Result<_, _>>()?,
             status_on_error: status_on_error
@@ -172,13 +172,13 @@ impl Config {
                 metadata_namespace
             },
             enable_retry_after_header,
-            callout: Callout::configure(callout).map_err(|error| error.under("callout"))?,
+            callout: Callout::configure(callout).map_err(|error| error.in_field("callout"))?,
         })
     }
 }
 
 fn service(config: Option<&RateLimitServiceConfig>) -> Result<Service, ConfigError> {
-    let config = config.ok_or_else(|| ConfigError::whole("is required"))?;
+    let config = config.ok_or_else(|| ConfigError::without_path("is required"))?;
     let RateLimitServiceConfig { grpc_service, transport_api_version } = config;
     refuse_if(
         *transport_api_version == i32::from(ApiVersion::V2),
@@ -187,7 +187,7 @@ fn service(config: Option<&RateLimitServiceConfig>) -> Result<Service, ConfigErr
     )?;
     let service =
         grpc_service.as_ref().ok_or_else(|| ConfigError::field("grpc_service", "is required"))?;
-    Service::configure(service).map_err(|error| error.under("grpc_service"))
+    Service::configure(service).map_err(|error| error.in_field("grpc_service"))
 }
 
 fn fraction(
@@ -202,7 +202,7 @@ fn limits(config: &[LimitProto]) -> Result<Vec<Limit>, ConfigError> {
         .iter()
         .enumerate()
         .map(|(index, limit)| {
-            Limit::configure(limit).map_err(|e| e.under(&format!("rate_limits[{index}]")))
+            Limit::configure(limit).map_err(|e| e.in_field(&format!("rate_limits[{index}]")))
         })
         .collect()
 }

@@ -60,7 +60,7 @@ impl Rule {
 
 /// What holds for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Handling {
+pub(crate) struct Policy {
     pub(crate) mode: Mode,
     /// Which of its descriptors are counted and not enforced.
     shadow: Vec<bool>,
@@ -68,7 +68,7 @@ pub(crate) struct Handling {
     pub(crate) failure_mode_deny: Option<bool>,
 }
 
-impl Handling {
+impl Policy {
     /// For a request with these descriptors, of each the first rule that covers it, and what holds
     /// for those that none covers. One call is about all of them: so the most careful mode holds,
     /// and a failure refuses if it does for one, and lets pass by rule if it does for all.
@@ -155,7 +155,7 @@ mod tests {
     fn the_first_rule_that_covers_a_descriptor_holds_for_it() {
         let rules = rules(RULES);
         let of = |descriptors: &[RateLimitDescriptor]| {
-            Handling::of(&rules, descriptors, Mode::Exact, false)
+            Policy::of(&rules, descriptors, Mode::Exact, false)
         };
         let gold = descriptor(&[("plan", "gold"), ("user", "a")]);
         let tin = descriptor(&[("plan", "tin"), ("user", "a")]);
@@ -173,7 +173,7 @@ mod tests {
         let rules = rules(RULES);
         let of = |keys: &[&str], mode| {
             let descriptors: Vec<_> = keys.iter().map(|key| descriptor(&[(key, "a")])).collect();
-            Handling::of(&rules, &descriptors, mode, false)
+            Policy::of(&rules, &descriptors, mode, false)
         };
         assert_eq!(of(&["user", "login"], Mode::Exact).mode, Mode::CacheOverLimit);
         assert_eq!(of(&["user", "other"], Mode::Exact).mode, Mode::Exact);
@@ -185,14 +185,14 @@ mod tests {
     fn only_limits_in_shadow_are_not_enforced() {
         let rules = rules(RULES);
         let descriptors = [descriptor(&[("user", "a")]), descriptor(&[("login", "a")])];
-        let handling = Handling::of(&rules, &descriptors, Mode::Exact, false);
+        let handling = Policy::of(&rules, &descriptors, Mode::Exact, false);
         assert!(handling.shadows(&over(&[true, false])));
         assert!(
             !handling.shadows(&over(&[true, true])) && !handling.shadows(&over(&[false, true]))
         );
         // Which one it is, is not known.
         assert!(!handling.shadows(&[]) && !handling.shadows(&over(&[false, false, true])));
-        let all = Handling::of(&[], &descriptors, Mode::Exact, true);
+        let all = Policy::of(&[], &descriptors, Mode::Exact, true);
         assert!(all.is_shadow() && all.shadows(&[]) && all.shadows(&over(&[true, true])));
     }
 

@@ -2,7 +2,7 @@
 //! those that the service or the configuration adds.
 
 use callout_common::ConfigError;
-use callout_common::api::format::{Operator, Template};
+use callout_common::api::format::{CommandOperator, SubstitutionFormat};
 use callout_common::http::rules::{is_framing, valid_name, valid_value};
 use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use callout_protos::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
@@ -102,7 +102,7 @@ pub(crate) fn from_service(headers: Vec<HeaderValue>) -> (Lines, u64) {
 #[derive(Debug, Clone)]
 pub(crate) struct Added {
     name: String,
-    value: Template,
+    value: SubstitutionFormat,
     action: HeaderAppendAction,
     keep_empty_value: bool,
 }
@@ -126,7 +126,7 @@ impl Added {
         };
         Ok(Self {
             name,
-            value: Template::parse(&header.value)
+            value: SubstitutionFormat::parse(&header.value)
                 .map_err(|reason| ConfigError::field("header.value", reason))?,
             action,
             keep_empty_value: *keep_empty_value,
@@ -134,7 +134,11 @@ impl Added {
     }
 
     /// Adds it to `lines`; `value` says what an operator stands for.
-    pub(crate) fn apply(&self, lines: &mut Lines, value: impl Fn(&Operator) -> Option<Vec<u8>>) {
+    pub(crate) fn apply(
+        &self,
+        lines: &mut Lines,
+        value: impl Fn(&CommandOperator) -> Option<Vec<u8>>,
+    ) {
         let filled = self.value.fill(value);
         if filled.is_empty() && !self.keep_empty_value {
             return;

@@ -16,7 +16,7 @@ const RESOURCE_EXHAUSTED: u32 = 8;
 
 /// What was drawn for a request: which side of the percentages it falls on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Draw {
+pub(crate) struct Sampling {
     /// `filter_enforced` covers it.
     pub(crate) enforced: bool,
     /// `failure_mode_deny` covers it.
@@ -39,7 +39,7 @@ pub(crate) enum Verdict {
 
 /// A verdict, with what came with it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Judged {
+pub(crate) struct Decision {
     pub(crate) verdict: Verdict,
     pub(crate) metadata: Option<Struct>,
     /// Header lines that were left out.
@@ -47,12 +47,12 @@ pub(crate) struct Judged {
 }
 
 /// Judges an answer to the descriptors whose `x_ratelimit_option` are `shown`, or the lack of one.
-pub(crate) fn judge(
+pub(crate) fn decide(
     config: &Config,
     shown: &[Option<bool>],
-    draw: Draw,
+    draw: Sampling,
     answer: Result<RateLimitResponse, Failure>,
-) -> Judged {
+) -> Decision {
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {
@@ -61,7 +61,7 @@ pub(crate) fn judge(
             } else {
                 Verdict::Refuse(refusal(config))
             };
-            return Judged { verdict, metadata: None, dropped: 0 };
+            return Decision { verdict, metadata: None, dropped: 0 };
         }
     };
     let RateLimitResponse {
@@ -95,7 +95,7 @@ pub(crate) fn judge(
     } else {
         Verdict::Allow { over_limit, request, response }
     };
-    Judged { verdict, metadata: dynamic_metadata, dropped: dropped_request + dropped_response }
+    Decision { verdict, metadata: dynamic_metadata, dropped: dropped_request + dropped_response }
 }
 
 /// The reply where there is no answer.
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    const ENFORCED: Draw = Draw { enforced: true, deny_failure: false };
+    const ENFORCED: Sampling = Sampling { enforced: true, deny_failure: false };
 
     fn config(fields: &str) -> Config {
         let json = format!(
@@ -132,9 +132,9 @@ mod tests {
         Config::read(RawConfig::new(json.as_bytes())).unwrap()
     }
 
-    fn verdict(fields: &str, draw: Draw, answer: &str) -> Verdict {
+    fn verdict(fields: &str, draw: Sampling, answer: &str) -> Verdict {
         let answer = serde_json::from_str(answer).unwrap();
-        judge(&config(fields), &[], draw, Ok(answer)).verdict
+        decide(&config(fields), &[], draw, Ok(answer)).verdict
     }
 
     fn names(lines: &Lines) -> Vec<&str> {
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_not_enforced_still_shows_on_the_response() {
-        let draw = Draw { enforced: false, deny_failure: false };
+        let draw = Sampling { enforced: false, deny_failure: false };
         let answer = r#"{"overallCode": "OVER_LIMIT", "statuses": [{"code": "OVER_LIMIT", "durationUntilReset": "9s"}],
             "requestHeadersToAdd": [{"key": "x-q", "value": "1"}]}"#;
         let allowed = verdict(r#", "enable_retry_after_header": true"#, draw, answer);
@@ -189,7 +189,7 @@ mod tests {
     fn failures_of_the_service_follow_the_draw_and_our_own_are_refused() {
         let config = config("");
         let judged = |deny_failure, failure| {
-            judge(&config, &[], Draw { enforced: true, deny_failure }, Err(failure)).verdict
+            decide(&config, &[], Sampling { enforced: true, deny_failure }, Err(failure)).verdict
         };
         assert_eq!(judged(false, Failure::Call(CallError::Timeout)), Verdict::Pass);
         assert!(matches!(judged(true, Failure::Call(CallError::Timeout)), Verdict::Refuse(_)));

@@ -115,12 +115,12 @@ impl Clock for Still {
 
 /// The limits of all sets.
 #[derive(Debug)]
-pub(crate) struct Locals {
+pub(crate) struct LocalLimiters {
     parts: [Mutex<Part<Limit>>; PARTS],
     shared: Mutex<Vec<Option<Limit>>>,
 }
 
-impl Locals {
+impl LocalLimiters {
     /// Limits of `most` sets at a time.
     pub(crate) fn new(most: usize) -> Self {
         let room = Room { entries: most.div_ceil(PARTS), bytes: usize::MAX };
@@ -178,14 +178,14 @@ mod tests {
     }
 
     /// How many of so many requests of a set fit.
-    fn admitted(locals: &Locals, name: &str, requests: usize, now: Instant) -> usize {
+    fn admitted(locals: &LocalLimiters, name: &str, requests: usize, now: Instant) -> usize {
         let admits = |_: &usize| locals.admits(key(name), size(5, HOUR), now) == Some(true);
         (0..requests).filter(admits).count()
     }
 
     #[test]
     fn no_more_than_the_limit_passes_at_once_and_keys_do_not_share() {
-        let (locals, now) = (Locals::new(100), Instant::now());
+        let (locals, now) = (LocalLimiters::new(100), Instant::now());
         assert_eq!(admitted(&locals, "a", 20, now), 5);
         assert_eq!(admitted(&locals, "b", 1, now), 1);
         // A fifth of the window gives one back.
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_changed_counts_anew() {
-        let (locals, now) = (Locals::new(1), Instant::now());
+        let (locals, now) = (LocalLimiters::new(1), Instant::now());
         let admits = |requests| locals.admits(key("a"), size(requests, HOUR), now);
         assert_eq!((admits(1), admits(1)), (Some(true), Some(false)));
         assert_eq!((admits(2), admits(2), admits(2)), (Some(true), Some(true), Some(false)));
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn others_never_make_a_full_table_forget_what_a_set_used() {
-        let (locals, now) = (Locals::new(64), Instant::now());
+        let (locals, now) = (LocalLimiters::new(64), Instant::now());
         assert_eq!(admitted(&locals, "a", 4, now), 4);
         for other in 0..1000 {
             locals.admits(key(&other.to_string()), size(5, HOUR), now);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn sets_without_room_share_limits_and_do_not_pass_uncounted() {
-        let (locals, now) = (Locals::new(1), Instant::now());
+        let (locals, now) = (LocalLimiters::new(1), Instant::now());
         for other in 0..1000 {
             locals.admits(key(&other.to_string()), size(5, HOUR), now);
         }
@@ -247,7 +247,7 @@ mod tests {
             requests in 1..u32::MAX, seconds in any::<u64>(), nanos in 0..1_000_000_000_u32,
         ) {
             let window = Duration::new(seconds, nanos);
-            let locals = Locals::new(10);
+            let locals = LocalLimiters::new(10);
             let now = Instant::now();
             let size = size(requests, window);
             prop_assert_eq!(locals.admits(key("a"), size, now), Some(true));
@@ -262,7 +262,7 @@ mod tests {
             pauses in prop::collection::vec(0..400_u64, 1..200),
         ) {
             // GCRA: what the bucket holds at first, and what comes back in a window.
-            let (locals, window) = (Locals::new(10), Duration::from_secs(1));
+            let (locals, window) = (LocalLimiters::new(10), Duration::from_secs(1));
             let mut now = Instant::now();
             let mut passed = Vec::new();
             for pause in pauses {

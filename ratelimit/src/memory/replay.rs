@@ -8,10 +8,10 @@ use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
 use prost::Message;
 
-use crate::memory::ledger::Known;
+use crate::memory::ledger::CachedResponse;
 
 /// What the service said before, as of `now`.
-pub(crate) fn replayed(known: &Known, now: Instant) -> RateLimitResponse {
+pub(crate) fn replayed(known: &CachedResponse, now: Instant) -> RateLimitResponse {
     let past = now.saturating_duration_since(known.said).as_secs();
     let unspent = u32::try_from(known.unspent).unwrap_or(u32::MAX);
     // It was serialized in this process; what could not be read would be refused.
@@ -53,7 +53,7 @@ mod tests {
         )
         .unwrap();
         let said = Instant::now();
-        let known = Known { answer: answer.encode_to_vec().into(), said, unspent: 3 };
+        let known = CachedResponse { answer: answer.encode_to_vec().into(), said, unspent: 3 };
         let now = replayed(&known, said + Duration::from_millis(4500));
         assert_eq!(now.statuses[0].limit_remaining, 8);
         assert_eq!(now.statuses[0].duration_until_reset.as_ref().unwrap().seconds, 5);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use callout_common::ConfigError;
 use callout_common::api::config::refuse_if;
-use callout_common::api::format::Template;
+use callout_common::api::format::SubstitutionFormat;
 use callout_common::api::matching::{HeaderMatcher, StringMatcher};
 use callout_common::api::node::Node;
 use callout_common::envoy::types::MetadataSource;
@@ -24,7 +24,7 @@ use super::actions::{Action, QueryMatcher, Value};
 impl Action {
     pub(super) fn configure(config: &route::rate_limit::Action) -> Result<Self, ConfigError> {
         let Some(specifier) = &config.action_specifier else {
-            return Err(ConfigError::whole("names no action"));
+            return Err(ConfigError::without_path("names no action"));
         };
         match specifier {
             ActionSpecifier::GenericKey(action) => {
@@ -70,7 +70,7 @@ impl Action {
 }
 
 fn under(field: &str) -> impl FnOnce(ConfigError) -> ConfigError {
-    move |error| error.under(field)
+    move |error| error.in_field(field)
 }
 
 fn required(text: &str, field: &str) -> Result<String, ConfigError> {
@@ -140,7 +140,7 @@ fn header_value_match(config: &proto::HeaderValueMatch) -> Result<Action, Config
         .iter()
         .enumerate()
         .map(|(index, matcher)| {
-            HeaderMatcher::configure(matcher).map_err(|e| e.under(&format!("headers[{index}]")))
+            HeaderMatcher::configure(matcher).map_err(|e| e.in_field(&format!("headers[{index}]")))
         })
         .collect::<Result<_, _>>()?;
     Ok(Action {
@@ -182,7 +182,7 @@ fn query_value_match(config: &proto::QueryParameterValueMatch) -> Result<Action,
                 .enumerate()
                 .map(|(index, parameter)| {
                     matcher(parameter)
-                        .map_err(|e: ConfigError| e.under(&format!("query_parameters[{index}]")))
+                        .map_err(|e: ConfigError| e.in_field(&format!("query_parameters[{index}]")))
                 })
                 .collect::<Result<_, _>>()?,
             expected: expect_match.is_none_or(|expected| expected.value),
@@ -216,7 +216,7 @@ fn remote_address_match(config: &proto::RemoteAddressMatch) -> Result<Action, Co
     Ok(Action {
         key: or(descriptor_key, "remote_address_match"),
         value: Value::IfAddress {
-            value: Template::parse(&required(descriptor_value, "descriptor_value")?)
+            value: SubstitutionFormat::parse(&required(descriptor_value, "descriptor_value")?)
                 .map_err(|reason| ConfigError::field("descriptor_value", reason))?,
             default: default_value.clone(),
             ranges: ranges.iter().enumerate().map(range).collect::<Result<_, _>>()?,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use callout_common::api::cel::Expression;
-use callout_common::api::format::Template;
+use callout_common::api::format::SubstitutionFormat;
 use callout_common::api::matching::{HeaderMatcher, StringMatcher};
 use callout_common::api::text::sanitized;
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
@@ -16,7 +16,7 @@ use super::extension::{Claim, Input, printed};
 
 /// What one action makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum DescriptorEntry {
     /// An entry.
     Entry(String, String),
     /// No entry, and the descriptor goes on without it.
@@ -43,7 +43,7 @@ pub(super) enum Value {
     Query { name: String, skip: bool },
     IfHeaders { value: String, matchers: Vec<HeaderMatcher>, expected: bool },
     IfQuery { value: String, matchers: Vec<QueryMatcher>, expected: bool },
-    IfAddress { value: Template, default: String, ranges: Vec<IpNet>, inverted: bool },
+    IfAddress { value: SubstitutionFormat, default: String, ranges: Vec<IpNet>, inverted: bool },
     Metadata { source: MetadataSource, namespace: String, key: String, default: String, skip: bool },
     Input(Input),
     Claim(Claim),
@@ -64,19 +64,22 @@ impl Action {
     }
 
     /// The entry of `request`.
-    pub(super) fn entry(&self, request: &dyn Request) -> Made {
-        let absent = |skip: bool| if skip { Made::Nothing } else { Made::Failed };
-        let entry = |value: String| Made::Entry(self.key.clone(), value);
+    pub(super) fn entry(&self, request: &dyn Request) -> DescriptorEntry {
+        let absent =
+            |skip: bool| if skip { DescriptorEntry::Nothing } else { DescriptorEntry::Failed };
+        let entry = |value: String| DescriptorEntry::Entry(self.key.clone(), value);
         match &self.value {
             Value::Fixed(value) => entry(value.clone()),
-            Value::Cluster => request.cluster().map_or(Made::Failed, |name| entry(sanitized(name))),
+            Value::Cluster => {
+                request.cluster().map_or(DescriptorEntry::Failed, |name| entry(sanitized(name)))
+            }
             Value::RemoteAddress => {
-                request.remote_ip().map_or(Made::Failed, |ip| entry(ip.to_string()))
+                request.remote_ip().map_or(DescriptorEntry::Failed, |ip| entry(ip.to_string()))
             }
             Value::MaskedRemoteAddress { v4, v6 } => request
                 .remote_ip()
                 .and_then(|ip| IpNet::new(ip, if ip.is_ipv4() { *v4 } else { *v6 }).ok())
-                .map_or(Made::Failed, |net| entry(net.trunc().to_string())),
+                .map_or(DescriptorEntry::Failed, |net| entry(net.trunc().to_string())),
             Value::Header { name, skip } => request
                 .header(name)
                 .first()
@@ -87,20 +90,20 @@ impl Action {
             Value::IfHeaders { value, matchers, expected } => {
                 let matched =
                     matchers.iter().all(|matcher| matcher.matches(&request.header(matcher.name())));
-                if matched == *expected { entry(value.clone()) } else { Made::Failed }
+                if matched == *expected { entry(value.clone()) } else { DescriptorEntry::Failed }
             }
             Value::IfQuery { value, matchers, expected } => {
                 let matched = matchers.iter().all(|matcher| matcher.matches(request));
-                if matched == *expected { entry(value.clone()) } else { Made::Failed }
+                if matched == *expected { entry(value.clone()) } else { DescriptorEntry::Failed }
             }
             Value::IfAddress { value, default, ranges, inverted } => {
                 let inside = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip));
                 match request.remote_ip() {
                     Some(ip) if inside(ip) != *inverted => {
                         let filled = sanitized(&value.fill(|operator| request.operator(operator)));
-                        or_default(filled, default).map_or(Made::Failed, entry)
+                        or_default(filled, default).map_or(DescriptorEntry::Failed, entry)
                     }
-                    _ => Made::Failed,
+                    _ => DescriptorEntry::Failed,
                 }
             }
             Value::Metadata { source, namespace, key, default, skip } => {
@@ -152,12 +155,12 @@ mod tests {
     use super::super::tests::Fake;
     use super::*;
 
-    fn made(json: &str, request: &Fake) -> Made {
+    fn made(json: &str, request: &Fake) -> DescriptorEntry {
         Action::configure(&serde_json::from_str(json).unwrap()).unwrap().entry(request)
     }
 
-    fn entry(key: &str, value: &str) -> Made {
-        Made::Entry(key.to_owned(), value.to_owned())
+    fn entry(key: &str, value: &str) -> DescriptorEntry {
+        DescriptorEntry::Entry(key.to_owned(), value.to_owned())
     }
 
     fn with_path(path: &'static str) -> Fake {
@@ -171,9 +174,9 @@ mod tests {
         assert_eq!(made(json, &request), entry("k", "a"));
         let empty = Fake { headers: vec![("x-k", "")], ..Fake::default() };
         assert_eq!(made(json, &empty), entry("k", ""));
-        assert_eq!(made(json, &Fake::default()), Made::Failed);
+        assert_eq!(made(json, &Fake::default()), DescriptorEntry::Failed);
         let skip = r#"{"request_headers": {"header_name": "x-k", "descriptor_key": "k", "skip_if_absent": true}}"#;
-        assert_eq!(made(skip, &Fake::default()), Made::Nothing);
+        assert_eq!(made(skip, &Fake::default()), DescriptorEntry::Nothing);
     }
 
     #[test]
@@ -181,7 +184,7 @@ mod tests {
         let json = r#"{"query_parameters": {"query_parameter_name": "q", "descriptor_key": "k"}}"#;
         assert_eq!(made(json, &with_path("/?Q=z&q=a%20b+c&q=d")), entry("k", "a b+c"));
         assert_eq!(made(json, &with_path("/?q")), entry("k", ""));
-        assert_eq!(made(json, &with_path("/q")), Made::Failed);
+        assert_eq!(made(json, &with_path("/q")), DescriptorEntry::Failed);
     }
 
     #[test]
@@ -209,7 +212,7 @@ mod tests {
         };
         let a = Fake { headers: vec![("x", "a")], ..Fake::default() };
         assert_eq!(made(&json(""), &a), entry("header_match", "v"));
-        assert_eq!(made(&json(r#""expect_match": false,"#), &a), Made::Failed);
+        assert_eq!(made(&json(r#""expect_match": false,"#), &a), DescriptorEntry::Failed);
         assert_eq!(
             made(&json(r#""expect_match": false,"#), &Fake::default()),
             entry("header_match", "v")
@@ -234,7 +237,7 @@ mod tests {
         };
         assert_eq!(made(json, &inside), entry("remote_address_match", "v"));
         let outside = Fake { ip: Some("11.1.1.1".parse().unwrap()), ..Fake::default() };
-        assert_eq!(made(json, &outside), Made::Failed);
+        assert_eq!(made(json, &outside), DescriptorEntry::Failed);
     }
 
     #[test]

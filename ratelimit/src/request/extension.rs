@@ -13,7 +13,7 @@ use expr::v3::descriptor::ExprSpecifier;
 use prost::{Message, Name};
 
 use super::Request;
-use super::actions::{Action, Made, Value, query_value};
+use super::actions::{Action, DescriptorEntry, Value, query_value};
 use super::claim;
 
 /// Where the token is that holds a claim.
@@ -62,9 +62,9 @@ impl Action {
             if let Some(config) = of(any)? {
                 return claim(config);
             }
-            Err(ConfigError::whole(format!("the type {} is not supported", any.type_url)))
+            Err(ConfigError::without_path(format!("the type {} is not supported", any.type_url)))
         };
-        read().map_err(|error: ConfigError| error.under("typed_config"))
+        read().map_err(|error: ConfigError| error.in_field("typed_config"))
     }
 }
 
@@ -80,7 +80,7 @@ fn expression(config: expr::v3::Descriptor) -> Result<Action, ConfigError> {
     let Some(ExprSpecifier::Text(text)) = expr_specifier else {
         return Err(ConfigError::field("text", "is required"));
     };
-    let expression = Expression::parse(&text).map_err(|error| error.under("text"))?;
+    let expression = Expression::parse(&text).map_err(|error| error.in_field("text"))?;
     Ok(Action {
         key: descriptor_key,
         value: Value::Expression { expression: expression.into(), skip: skip_if_error },
@@ -116,7 +116,7 @@ fn claim(config: jwt_claim::v3::Descriptor) -> Result<Action, ConfigError> {
 
 impl Input {
     /// The entry of `request`, by `key`.
-    pub(super) fn entry(&self, key: &str, request: &dyn Request) -> Made {
+    pub(super) fn entry(&self, key: &str, request: &dyn Request) -> DescriptorEntry {
         let value = match self {
             Self::Header(name) => {
                 let lines = request.header(name);
@@ -126,16 +126,16 @@ impl Input {
             Self::Query(name) => query_value(request, name),
         };
         match value {
-            Some(value) if value.is_empty() => Made::Nothing,
-            Some(value) => Made::Entry(key.to_owned(), value),
-            None => Made::Failed,
+            Some(value) if value.is_empty() => DescriptorEntry::Nothing,
+            Some(value) => DescriptorEntry::Entry(key.to_owned(), value),
+            None => DescriptorEntry::Failed,
         }
     }
 }
 
 impl Claim {
     /// The entry of `request`, by `key`.
-    pub(super) fn entry(&self, key: &str, request: &dyn Request) -> Made {
+    pub(super) fn entry(&self, key: &str, request: &dyn Request) -> DescriptorEntry {
         let token = match &self.carrier {
             Carrier::Header(name) => request.header(name).first().map(|value| sanitized(value)),
             Carrier::Cookie(name) => cookie(request, name),
@@ -144,9 +144,9 @@ impl Claim {
             .and_then(|token| claim::text(token.strip_prefix(&self.prefix)?, &self.name))
             .or_else(|| (!self.default.is_empty()).then(|| self.default.clone()));
         match claim {
-            Some(value) => Made::Entry(key.to_owned(), value),
-            None if self.skip => Made::Nothing,
-            None => Made::Failed,
+            Some(value) => DescriptorEntry::Entry(key.to_owned(), value),
+            None if self.skip => DescriptorEntry::Nothing,
+            None => DescriptorEntry::Failed,
         }
     }
 }
@@ -180,7 +180,7 @@ mod tests {
     use super::super::tests::Fake;
     use super::*;
 
-    fn made(message: &str, fields: &str, request: &Fake) -> Made {
+    fn made(message: &str, fields: &str, request: &Fake) -> DescriptorEntry {
         configured(message, fields).unwrap().entry(request)
     }
 
@@ -197,8 +197,8 @@ mod tests {
         Action::configure(&parsed.message.rate_limits[0].actions[0])
     }
 
-    fn entry(key: &str, value: &str) -> Made {
-        Made::Entry(key.to_owned(), value.to_owned())
+    fn entry(key: &str, value: &str) -> DescriptorEntry {
+        DescriptorEntry::Entry(key.to_owned(), value.to_owned())
     }
 
     const HEADER: &str = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
@@ -215,8 +215,8 @@ mod tests {
     fn a_matching_input_gives_the_extensions_name_and_leaves_an_empty_value_out() {
         let fields = r#""header_name": "X-A""#;
         assert_eq!(made(HEADER, fields, &with("x-a", "1")), entry("n", "1"));
-        assert_eq!(made(HEADER, fields, &with("x-a", "")), Made::Nothing);
-        assert_eq!(made(HEADER, fields, &Fake::default()), Made::Failed);
+        assert_eq!(made(HEADER, fields, &with("x-a", "")), DescriptorEntry::Nothing);
+        assert_eq!(made(HEADER, fields, &Fake::default()), DescriptorEntry::Failed);
     }
 
     #[test]
@@ -224,9 +224,9 @@ mod tests {
         let header = r#""descriptor_key": "k", "claim_name": "sub", "header_name": "authorization", "value_prefix": "Bearer ""#;
         let bearer: &'static str = Box::leak(format!("Bearer {TOKEN}").into_boxed_str());
         assert_eq!(made(CLAIM, header, &with("authorization", bearer)), entry("k", "bob"));
-        assert_eq!(made(CLAIM, header, &with("authorization", TOKEN)), Made::Failed);
+        assert_eq!(made(CLAIM, header, &with("authorization", TOKEN)), DescriptorEntry::Failed);
         let skip = format!(r#"{header}, "skip_if_absent": true"#);
-        assert_eq!(made(CLAIM, &skip, &Fake::default()), Made::Nothing);
+        assert_eq!(made(CLAIM, &skip, &Fake::default()), DescriptorEntry::Nothing);
         let default = format!(r#"{header}, "default_value": "d""#);
         assert_eq!(made(CLAIM, &default, &Fake::default()), entry("k", "d"));
         let cookie = r#""descriptor_key": "k", "claim_name": "sub", "cookie": "t""#;
@@ -241,9 +241,9 @@ mod tests {
         assert_eq!(made(EXPR, &of("1 + 1"), &Fake::default()), entry("k", "2"));
         let header = of("request.headers['x-a']");
         assert_eq!(made(EXPR, &header, &with("x-a", "1")), entry("k", "1"));
-        assert_eq!(made(EXPR, &header, &Fake::default()), Made::Failed);
+        assert_eq!(made(EXPR, &header, &Fake::default()), DescriptorEntry::Failed);
         let skip = format!(r#"{header}, "skip_if_error": true"#);
-        assert_eq!(made(EXPR, &skip, &Fake::default()), Made::Nothing);
+        assert_eq!(made(EXPR, &skip, &Fake::default()), DescriptorEntry::Nothing);
     }
 
     #[test]

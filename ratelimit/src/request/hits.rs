@@ -2,7 +2,7 @@
 
 use callout_common::ConfigError;
 use callout_common::api::config::refuse_if;
-use callout_common::api::format::Template;
+use callout_common::api::format::SubstitutionFormat;
 use callout_protos::envoy::config::route::v3::rate_limit::HitsAddend;
 
 use super::Request;
@@ -19,7 +19,7 @@ pub(super) struct Hits {
 #[derive(Debug, Clone)]
 enum Count {
     Fixed(u64),
-    Formatted(Template),
+    Formatted(SubstitutionFormat),
 }
 
 impl Hits {
@@ -31,7 +31,7 @@ impl Hits {
                 Count::Fixed(number.value)
             }
             (None, format) if !format.is_empty() => {
-                let template = Template::parse(format)
+                let template = SubstitutionFormat::parse(format)
                     .map_err(|reason| ConfigError::field("format", reason))?;
                 refuse_if(
                     template.sole_operator().is_none(),
@@ -40,7 +40,7 @@ impl Hits {
                 )?;
                 Count::Formatted(template)
             }
-            _ => return Err(ConfigError::whole("needs either number or format")),
+            _ => return Err(ConfigError::without_path("needs either number or format")),
         };
         Ok(Self { count, negative: *is_negative_hits })
     }

@@ -8,9 +8,9 @@ mod hits;
 pub(crate) mod view;
 
 use callout_common::ConfigError;
-use callout_common::api::cel::Lookup;
+use callout_common::api::cel::AttributeSource;
 use callout_common::api::config::refuse_if;
-use callout_common::api::format::Operator;
+use callout_common::api::format::CommandOperator;
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
 use callout_protos::envoy::config::route::v3 as route;
 use callout_protos::envoy::extensions::common::ratelimit::v3 as common;
@@ -19,7 +19,7 @@ use common::rate_limit_descriptor::{Entry, RateLimitOverride};
 use route::rate_limit::XRateLimitOption;
 use route::rate_limit::r#override::OverrideSpecifier;
 
-use actions::{Action, Made as MadeEntry};
+use actions::{Action, DescriptorEntry as MadeEntry};
 use hits::Hits;
 
 /// What descriptors are made of.
@@ -34,9 +34,9 @@ pub(crate) trait Request {
     fn metadata(&self, source: MetadataSource, namespace: &str, key: &str)
     -> Option<MetadataValue>;
     /// What an operator of a template stands for.
-    fn operator(&self, operator: &Operator) -> Option<Vec<u8>>;
+    fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>>;
     /// What expressions are about.
-    fn attributes(&self) -> &dyn Lookup;
+    fn attributes(&self) -> &dyn AttributeSource;
 }
 
 /// One entry of `rate_limits`: makes one descriptor of a request, or none.
@@ -77,7 +77,7 @@ impl Limit {
                 .iter()
                 .enumerate()
                 .map(|(index, action)| {
-                    Action::configure(action).map_err(|e| e.under(&format!("actions[{index}]")))
+                    Action::configure(action).map_err(|e| e.in_field(&format!("actions[{index}]")))
                 })
                 .collect::<Result<_, _>>()?,
             limit: limit.as_ref().map(fixed_override).transpose()?,
@@ -85,7 +85,7 @@ impl Limit {
                 .as_ref()
                 .map(Hits::configure)
                 .transpose()
-                .map_err(|error| error.under("hits_addend"))?,
+                .map_err(|error| error.in_field("hits_addend"))?,
             on_stream_done: *apply_on_stream_done,
             x_ratelimit_headers: match XRateLimitOption::try_from(*x_ratelimit_option) {
                 Ok(XRateLimitOption::Unspecified) => None,
@@ -140,7 +140,7 @@ fn fixed_override(config: &route::rate_limit::Override) -> Result<RateLimitOverr
 
 /// What limits make of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
+pub(crate) struct DescriptorEntry {
     pub(crate) descriptors: Vec<Descriptor>,
     /// Limits that make none of it.
     pub(crate) skipped: u64,
@@ -148,8 +148,8 @@ pub(crate) struct Made {
 
 /// The descriptors of `request`, in the order of `limits`; those for the end of the stream if
 /// `done`, else those for now.
-pub(crate) fn descriptors(limits: &[Limit], request: &dyn Request, done: bool) -> Made {
-    let mut made = Made::default();
+pub(crate) fn descriptors(limits: &[Limit], request: &dyn Request, done: bool) -> DescriptorEntry {
+    let mut made = DescriptorEntry::default();
     for limit in limits.iter().filter(|limit| limit.on_stream_done == done) {
         match limit.descriptor(request) {
             Some(descriptor) => made.descriptors.push(descriptor),
@@ -195,16 +195,16 @@ pub(crate) mod tests {
                 .find(|((ns, k), _)| *ns == namespace && *k == key)
                 .map(|(_, value)| value.clone())
         }
-        fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
-            let Operator::Request { names, .. } = operator else { return None };
+        fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
+            let CommandOperator::Request { names, .. } = operator else { return None };
             names.iter().find_map(|name| self.header(name).first().map(|value| value.to_vec()))
         }
-        fn attributes(&self) -> &dyn Lookup {
+        fn attributes(&self) -> &dyn AttributeSource {
             self
         }
     }
 
-    impl Lookup for Fake {
+    impl AttributeSource for Fake {
         fn text(&self, _: Attribute) -> Option<&[u8]> {
             None
         }

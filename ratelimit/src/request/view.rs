@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use callout_common::api::cel::Lookup;
-use callout_common::api::format::Operator;
+use callout_common::api::cel::AttributeSource;
+use callout_common::api::format::CommandOperator;
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
 
 use crate::request::Request;
@@ -35,11 +35,11 @@ impl Request for View<'_, '_> {
         self.0.metadata(source).get(namespace, key)
     }
 
-    fn operator(&self, operator: &Operator) -> Option<Vec<u8>> {
+    fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
         self.0.operator(operator)
     }
 
-    fn attributes(&self) -> &dyn Lookup {
+    fn attributes(&self) -> &dyn AttributeSource {
         self.0
     }
 }

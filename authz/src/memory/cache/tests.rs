@@ -18,15 +18,15 @@ fn settings() -> CacheSettings {
     }
 }
 
-fn judged(verdict: Verdict) -> Judged {
-    Judged { verdict, metadata: None, cause: None, silence: false, max_age: None }
+fn judged(verdict: Verdict) -> Decision {
+    Decision { verdict, metadata: None, cause: None, silence: false, max_age: None }
 }
 
-fn allow() -> Arc<Judged> {
+fn allow() -> Arc<Decision> {
     Arc::new(judged(Verdict::Allow(Edits::default())))
 }
 
-fn deny(reply: Reply) -> Arc<Judged> {
+fn deny(reply: Reply) -> Arc<Decision> {
     Arc::new(judged(Verdict::Deny { reply, dropped: 0 }))
 }
 
@@ -40,9 +40,9 @@ fn at(cache: &Cache, made: Instant, seconds: u32) -> (&'static str, bool) {
     let found = match cache.find(&key(1), now) {
         Found::Fresh(_) => "fresh",
         Found::Stale(_) => "stale",
-        Found::Nothing => "nothing",
+        Found::Miss => "nothing",
     };
-    (found, cache.stand_in(&key(1), now).is_some())
+    (found, cache.get_stale_if_error(&key(1), now).is_some())
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_denial_takes_the_place_of_an_allow_even_where_denials_are_not_kept() {
 
 #[test]
 fn what_is_of_the_moment_or_of_one_client_is_not_kept() {
-    let life = |judged: &Judged| life(&settings(), judged, 0);
+    let life = |judged: &Decision| life(&settings(), judged, 0);
     for status in [429, 302, 500, 503] {
         assert_eq!(life(&deny(Reply::new(status))), None, "{status}");
     }
@@ -120,10 +120,10 @@ fn one_caller_refreshes_at_a_time() {
     let (cache, made) = (Cache::new(settings()), Instant::now());
     cache.keep(key(1), allow(), made, 0);
     let Found::Stale(entry) = cache.find(&key(1), made + 11 * SECOND) else { panic!("not stale") };
-    let claim = entry.claim();
-    assert!(claim.is_some() && entry.claim().is_none());
+    let claim = entry.begin_refresh();
+    assert!(claim.is_some() && entry.begin_refresh().is_none());
     drop(claim);
-    assert!(entry.claim().is_some());
+    assert!(entry.begin_refresh().is_some());
 }
 
 proptest! {
@@ -136,7 +136,7 @@ proptest! {
         let settings = CacheSettings { jitter_percent, ..settings() };
         let max_age = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let judged =
-            Judged { max_age: Some(max_age), ..judged(Verdict::Allow(Edits::default())) };
+            Decision { max_age: Some(max_age), ..judged(Verdict::Allow(Edits::default())) };
         let most = max_age.min(settings.ttl);
         let least = most.saturating_sub(most * u32::from(jitter_percent) / 100);
         match life(&settings, &judged, draw) {

@@ -71,7 +71,7 @@ fn written(
     config: &Config,
     rule: &KeyRule,
     parts: &Parts,
-    surroundings: &Surroundings<'_>,
+    surroundings: &KeyContext<'_>,
 ) -> Option<Vec<u8>> {
     let mut out = Writer(Vec::new());
     let sent = |name: &[u8]| config.headers.includes(name);
@@ -81,7 +81,7 @@ fn written(
 }
 
 fn sent(parts: &Parts) -> Vec<u8> {
-    written(&config(""), &KeyRule::Sent, parts, &Surroundings::default()).unwrap()
+    written(&config(""), &KeyRule::Everything, parts, &KeyContext::default()).unwrap()
 }
 
 fn chosen(headers: &[&str]) -> Chosen {
@@ -101,9 +101,9 @@ fn decision_input(config: &Config, parts: &Parts) -> CheckRequest {
         request.time = None;
         if let Some(http) = &mut request.http {
             http.id.clear();
-            http.headers.retain(|name, _| !NOISE.contains(&name.as_bytes()));
+            http.headers.retain(|name, _| !TRACING_HEADERS.contains(&name.as_bytes()));
             if let Some(map) = &mut http.header_map {
-                map.headers.retain(|line| !NOISE.contains(&line.key.as_bytes()));
+                map.headers.retain(|line| !TRACING_HEADERS.contains(&line.key.as_bytes()));
             }
         }
     }
@@ -154,15 +154,15 @@ fn lines_do_not_run_into_each_other() {
 #[test]
 fn the_route_and_the_calls_metadata_are_part_of_every_key() {
     let (config, parts) = (config(""), Parts::get("GET", "/p"));
-    let key = |surroundings: &Surroundings<'_>| {
-        written(&config, &KeyRule::Sent, &parts, surroundings).unwrap()
+    let key = |surroundings: &KeyContext<'_>| {
+        written(&config, &KeyRule::Everything, &parts, surroundings).unwrap()
     };
-    let none = key(&Surroundings::default());
-    let named = Surroundings { route: [Some(b"r"), None, None], ..Default::default() };
-    let hosted = Surroundings { route: [None, Some(b"r"), None], ..Default::default() };
-    let configured = Surroundings { route_config: Some(b"r"), ..Default::default() };
+    let none = key(&KeyContext::default());
+    let named = KeyContext { route: [Some(b"r"), None, None], ..Default::default() };
+    let hosted = KeyContext { route: [None, Some(b"r"), None], ..Default::default() };
+    let configured = KeyContext { route_config: Some(b"r"), ..Default::default() };
     let call: (&[u8], &[u8]) = (b"x-a", b"r");
-    let called = Surroundings { call: vec![call], ..Default::default() };
+    let called = KeyContext { call: vec![call], ..Default::default() };
     let all = [none, key(&named), key(&hosted), key(&configured), key(&called)];
     for (index, one) in all.iter().enumerate() {
         assert!(!all[..index].contains(one), "{index}");
@@ -173,7 +173,7 @@ fn the_route_and_the_calls_metadata_are_part_of_every_key() {
 fn a_header_that_the_service_is_not_shown_makes_no_difference() {
     let config = config(r#", "disallowed_headers": {"patterns": [{"exact": "x-hidden"}]}"#);
     let plain = Parts::get("GET", "/p");
-    let key = |parts: &Parts| written(&config, &KeyRule::Sent, parts, &Surroundings::default());
+    let key = |parts: &Parts| written(&config, &KeyRule::Everything, parts, &KeyContext::default());
     assert_eq!(key(&plain), key(&plain.clone().header("x-hidden", "1")));
     assert_ne!(key(&plain), key(&plain.clone().header("x-shown", "1")));
 }
@@ -186,15 +186,16 @@ fn a_request_with_a_body_has_no_key() {
     let body = Some(Body { bytes: b"b".to_vec(), received: 1, limits });
     let mut view = parts.view();
     view.body = body;
-    let (keys, surroundings) = (Keys::new(KeyRule::Sent, false, [0; 32]), Surroundings::default());
+    let (keys, surroundings) =
+        (Keys::new(KeyRule::Everything, false, [0; 32]), KeyContext::default());
     assert_eq!(keys.key(&view, &surroundings, |_| true), None);
     assert!(keys.key(&parts.view(), &surroundings, |_| true).is_some());
 }
 
 #[test]
 fn a_chosen_key_holds_what_was_chosen_and_the_request_line_and_nothing_else() {
-    let (config, rule) = (config(""), KeyRule::Chosen(chosen(&["authorization"])));
-    let key = |parts: &Parts| written(&config, &rule, parts, &Surroundings::default());
+    let (config, rule) = (config(""), KeyRule::Custom(chosen(&["authorization"])));
+    let key = |parts: &Parts| written(&config, &rule, parts, &KeyContext::default());
     let plain = Parts::get("GET", "/p").header("authorization", "a");
     assert_eq!(key(&plain), key(&plain.clone().header("x-other", "1")));
     for other in [
@@ -209,14 +210,14 @@ fn a_chosen_key_holds_what_was_chosen_and_the_request_line_and_nothing_else() {
 
 #[test]
 fn without_anything_that_was_chosen_there_is_no_key() {
-    let (config, rule) = (config(""), KeyRule::Chosen(chosen(&["authorization", "x-tenant"])));
-    let key = |parts: &Parts| written(&config, &rule, parts, &Surroundings::default());
+    let (config, rule) = (config(""), KeyRule::Custom(chosen(&["authorization", "x-tenant"])));
+    let key = |parts: &Parts| written(&config, &rule, parts, &KeyContext::default());
     assert_eq!(key(&Parts::get("GET", "/p")), None);
     assert!(key(&Parts::get("GET", "/p").header("x-tenant", "t")).is_some());
     let address =
-        KeyRule::Chosen(Chosen { attributes: vec![Attribute::SourceAddress], ..chosen(&[]) });
+        KeyRule::Custom(Chosen { attributes: vec![Attribute::SourceAddress], ..chosen(&[]) });
     let with = |value| {
-        let surroundings = Surroundings { attributes: vec![value], ..Default::default() };
+        let surroundings = KeyContext { attributes: vec![value], ..Default::default() };
         written(&config, &address, &Parts::get("GET", "/p"), &surroundings)
     };
     assert_eq!(with(None), None);
@@ -231,26 +232,29 @@ fn only_what_is_named_is_left_out_of_a_chosen_key() {
     let other_path = Parts::get("GET", "/q").header("a", "1");
     let other_method = Parts::get("PUT", "/p").header("a", "1");
     let rule =
-        KeyRule::Chosen(Chosen { omit: Omit { path: true, ..Omit::default() }, ..chosen(&["a"]) });
-    let key = |parts: &Parts| written(&config, &rule, parts, &Surroundings::default());
+        KeyRule::Custom(Chosen { omit: Omit { path: true, ..Omit::default() }, ..chosen(&["a"]) });
+    let key = |parts: &Parts| written(&config, &rule, parts, &KeyContext::default());
     assert_eq!(key(&plain), key(&other_path));
     assert_ne!(key(&plain), key(&other_method));
     let pathless =
-        KeyRule::Chosen(Chosen { omit: Omit { route: true, ..Omit::default() }, ..chosen(&["a"]) });
-    let on = |surroundings: &Surroundings<'_>| written(&config, &pathless, &plain, surroundings);
-    let named = Surroundings { route: [Some(b"r"), None, None], ..Default::default() };
-    let configured = Surroundings { route_config: Some(b"r"), ..Default::default() };
-    assert_eq!(on(&Surroundings::default()), on(&named));
+        KeyRule::Custom(Chosen { omit: Omit { route: true, ..Omit::default() }, ..chosen(&["a"]) });
+    let on = |surroundings: &KeyContext<'_>| written(&config, &pathless, &plain, surroundings);
+    let named = KeyContext { route: [Some(b"r"), None, None], ..Default::default() };
+    let configured = KeyContext { route_config: Some(b"r"), ..Default::default() };
+    assert_eq!(on(&KeyContext::default()), on(&named));
     // It may name another service.
-    assert_ne!(on(&Surroundings::default()), on(&configured));
+    assert_ne!(on(&KeyContext::default()), on(&configured));
 }
 
 #[test]
 fn two_configurations_share_no_key() {
     let parts = Parts::get("GET", "/p");
     let key = |secret| {
-        Keys::new(KeyRule::Sent, false, secret)
-            .key(&parts.view(), &Surroundings::default(), |_| true)
+        Keys::new(KeyRule::Everything, false, secret).key(
+            &parts.view(),
+            &KeyContext::default(),
+            |_| true,
+        )
     };
     assert_eq!(key([1; 32]), key([1; 32]));
     assert_ne!(key([1; 32]), key([2; 32]));
@@ -349,7 +353,7 @@ proptest! {
     ) {
         let config = config(if raw { r#", "encode_raw_headers": true, "include_tls_session": true"# } else { r#", "include_tls_session": true"# });
         let key = |parts: &Parts| {
-            written(&config, &KeyRule::Sent, parts, &Surroundings::default()).unwrap()
+            written(&config, &KeyRule::Everything, parts, &KeyContext::default()).unwrap()
         };
         if decision_input(&config, &one) != decision_input(&config, &other) {
             prop_assert_ne!(key(&one), key(&other));
@@ -363,8 +367,8 @@ proptest! {
 }
 
 fn context_key(fields: &str, parts: &Parts) -> Option<Vec<u8>> {
-    let rule = KeyRule::Chosen(Chosen { context: true, ..chosen(&[]) });
-    written(&config(fields), &rule, parts, &Surroundings::default())
+    let rule = KeyRule::Custom(Chosen { context: true, ..chosen(&[]) });
+    written(&config(fields), &rule, parts, &KeyContext::default())
 }
 
 fn metadata_of(namespace: &str) -> Metadata {

@@ -38,7 +38,7 @@ pub(super) fn read(
     let own_form = descriptor.full_name().starts_with("google.protobuf.");
     let message = match fields.get("value") {
         Some(value) if own_form && fields.len() == 1 => {
-            read(&descriptor, value).map_err(|error| error.under("value"))?
+            read(&descriptor, value).map_err(|error| error.in_field("value"))?
         }
         _ => read(&descriptor, &Json::Object(fields))?,
     };
@@ -56,7 +56,7 @@ fn unwrap(mut outer: Map<String, Json>) -> Result<(String, Map<String, Json>), C
     match outer.remove("value") {
         Some(Json::Object(fields)) => Ok((url, fields)),
         None => Ok((url, Map::new())),
-        Some(other) => Err(unexpected("an object", &other).under("value")),
+        Some(other) => Err(unexpected("an object", &other).in_field("value")),
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn unpacked(message: &DynamicMessage) -> Option<Result<DynamicMessage
     let any = any.then(|| message.transcode_to::<Any>().ok())??;
     Some(type_named(&any.type_url).and_then(|descriptor| {
         DynamicMessage::decode(descriptor, any.value.as_ref())
-            .map_err(|error| ConfigError::whole(error.to_string()))
+            .map_err(|error| ConfigError::without_path(error.to_string()))
     }))
 }
 
@@ -76,7 +76,7 @@ pub(super) fn unpacked(message: &DynamicMessage) -> Option<Result<DynamicMessage
 /// When its bytes are not a serialized `M`.
 pub fn message_of<M: Message + Name + Default>(any: &Any) -> Option<Result<M, ConfigError>> {
     (type_of(&any.type_url) == M::full_name()).then(|| {
-        M::decode(any.value.as_ref()).map_err(|error| ConfigError::whole(error.to_string()))
+        M::decode(any.value.as_ref()).map_err(|error| ConfigError::without_path(error.to_string()))
     })
 }
 
@@ -91,7 +91,7 @@ fn is_typed_struct(url: &str) -> bool {
 
 fn type_named(url: &str) -> Result<MessageDescriptor, ConfigError> {
     described(type_of(url))
-        .ok_or_else(|| ConfigError::whole(format!("the type {url} is not supported")))
+        .ok_or_else(|| ConfigError::without_path(format!("the type {url} is not supported")))
 }
 
 #[cfg(test)]

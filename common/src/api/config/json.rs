@@ -32,12 +32,13 @@ pub(super) fn is_stub(of: &MessageDescriptor) -> bool {
 }
 
 fn message(of: &MessageDescriptor, json: &Json, depth: usize) -> Read<DynamicMessage> {
-    let depth = depth.checked_sub(1).ok_or_else(|| ConfigError::whole("is nested too deep"))?;
+    let depth =
+        depth.checked_sub(1).ok_or_else(|| ConfigError::without_path("is nested too deep"))?;
     match (of.full_name(), json) {
         ("google.protobuf.Any", _) => any::read(of, json, |of, json| message(of, json, depth)),
         ("google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue", _) => {
             DynamicMessage::deserialize(of.clone(), json.clone())
-                .map_err(|error| ConfigError::whole(error.to_string()))
+                .map_err(|error| ConfigError::without_path(error.to_string()))
         }
         (_, Json::Object(object)) => fields(of, object, depth),
         ("google.protobuf.Duration", Json::String(text)) => {
@@ -90,7 +91,7 @@ fn fields(
         if message.has_field(&field) {
             warn_of_both(&field);
         }
-        let value = value(&field, json, depth).map_err(|error| error.under(name))?;
+        let value = value(&field, json, depth).map_err(|error| error.in_field(name))?;
         message.set_field(&field, value);
     }
     Ok(message)
@@ -141,13 +142,14 @@ fn single(kind: &Kind, json: &Json, depth: usize) -> Read<Value> {
 
 /// The entries of a list. A list inside is one with it, and null is the empty value, as in Envoy.
 fn items(kind: &Kind, values: &[Json], depth: usize, list: &mut Vec<Value>) -> Read<()> {
-    let depth = depth.checked_sub(1).ok_or_else(|| ConfigError::whole("is nested too deep"))?;
+    let depth =
+        depth.checked_sub(1).ok_or_else(|| ConfigError::without_path("is nested too deep"))?;
     for (index, json) in values.iter().enumerate() {
         match json {
             Json::Null if !is_value(kind) => list.push(Value::default_value(kind)),
             Json::Array(inner) if !is_value(kind) => items(kind, inner, depth, list)?,
             json => list.push(
-                single(kind, json, depth).map_err(|error| error.under(&format!("[{index}]")))?,
+                single(kind, json, depth).map_err(|error| error.in_field(&format!("[{index}]")))?,
             ),
         }
     }
@@ -162,7 +164,7 @@ fn map(field: &FieldDescriptor, json: &Json, depth: usize) -> Read<Value> {
     for (name, json) in object {
         let value = match json {
             Json::Null if !is_value(&kind) => Value::default_value(&kind),
-            json => single(&kind, json, depth).map_err(|error| error.under(name))?,
+            json => single(&kind, json, depth).map_err(|error| error.in_field(name))?,
         };
         // Envoy's configurations have no maps of other keys.
         map.insert(MapKey::String(name.clone()), value);

@@ -32,7 +32,7 @@ impl<M> Parsed<M> {
         if self.callout.is_null() {
             return Ok(T::default());
         }
-        from_json(self.callout.clone()).map_err(|error| error.under(CALLOUT))
+        from_json(self.callout.clone()).map_err(|error| error.in_field(CALLOUT))
     }
 }
 
@@ -45,8 +45,9 @@ impl RawConfig<'_> {
     /// What can't be read, does not fit, or is not supported, with the field's path.
     pub fn message<M: Message + Name + Default>(&self) -> Result<Parsed<M>, ConfigError> {
         if self.bytes.trim_ascii_start().first() == Some(&b'{') {
-            let json = serde_json::from_slice(self.bytes)
-                .map_err(|error| ConfigError::whole(format!("is not valid JSON: {error}")))?;
+            let json = serde_json::from_slice(self.bytes).map_err(|error| {
+                ConfigError::without_path(format!("is not valid JSON: {error}"))
+            })?;
             return fields(json);
         }
         match TypedStruct::of::<M>(self.bytes)? {
@@ -66,8 +67,9 @@ impl RawConfig<'_> {
         if self.bytes.first() != Some(&STRUCT_FIELDS) || TypedStruct::is(self.bytes) {
             return self.message();
         }
-        let value = Struct::decode(self.bytes)
-            .map_err(|error| ConfigError::whole(format!("is not a serialized Struct: {error}")))?;
+        let value = Struct::decode(self.bytes).map_err(|error| {
+            ConfigError::without_path(format!("is not a serialized Struct: {error}"))
+        })?;
         fields(struct_json(&value)?)
     }
 }
@@ -94,7 +96,8 @@ impl TypedStruct {
         if !Self::is(bytes) {
             return Ok(None);
         }
-        let this = Self::decode(bytes).map_err(|error| ConfigError::whole(error.to_string()))?;
+        let this =
+            Self::decode(bytes).map_err(|error| ConfigError::without_path(error.to_string()))?;
         if any::type_of(&this.type_url) != M::full_name() {
             let (found, wanted) = (this.type_url, M::full_name());
             let reason = format!("is {found}, where {wanted} is needed");
@@ -106,7 +109,7 @@ impl TypedStruct {
 
 fn struct_json(value: &Struct) -> Result<Json, ConfigError> {
     let mut json = serde_json::to_value(value)
-        .map_err(|error| ConfigError::whole(format!("can't be written as JSON: {error}")))?;
+        .map_err(|error| ConfigError::without_path(format!("can't be written as JSON: {error}")))?;
     whole_numbers(&mut json);
     Ok(json)
 }
@@ -130,7 +133,8 @@ fn fields<M: Message + Name + Default>(mut json: Json) -> Result<Parsed<M>, Conf
         json.as_object_mut().and_then(|fields| fields.remove(CALLOUT)).unwrap_or_default();
     let descriptor = descriptor::<M>()?;
     let message = json::read(&descriptor, &json)?;
-    let message = message.transcode_to().map_err(|error| ConfigError::whole(error.to_string()))?;
+    let message =
+        message.transcode_to().map_err(|error| ConfigError::without_path(error.to_string()))?;
     Ok(Parsed { message, callout })
 }
 
@@ -158,13 +162,13 @@ fn with_hint(message: &str) -> String {
 
 fn descriptor<M: Name>() -> Result<MessageDescriptor, ConfigError> {
     described(&M::full_name())
-        .ok_or_else(|| ConfigError::whole(format!("{} has no description", M::full_name())))
+        .ok_or_else(|| ConfigError::without_path(format!("{} has no description", M::full_name())))
 }
 
 fn binary<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, ConfigError> {
     let name = M::full_name();
     let garbage = |error: String| {
-        ConfigError::whole(format!("is not a serialized {name}, nor JSON: {error}"))
+        ConfigError::without_path(format!("is not a serialized {name}, nor JSON: {error}"))
     };
     let message = M::decode(bytes).map_err(|error| garbage(error.to_string()))?;
     // prost drops what it does not know; what was decoded is compared with what came in.
@@ -189,12 +193,12 @@ fn known(message: &DynamicMessage) -> Result<(), ConfigError> {
     if let Some(field) = message.unknown_fields().next() {
         let number = field.number();
         let of = message.descriptor().name().to_owned();
-        return Err(ConfigError::whole(format!(
+        return Err(ConfigError::without_path(format!(
             "field {number} of {of} is not supported by this version of the module"
         )));
     }
     for (field, value) in message.fields() {
-        known_value(value).map_err(|error| error.under(field.name()))?;
+        known_value(value).map_err(|error| error.in_field(field.name()))?;
     }
     Ok(())
 }
@@ -206,7 +210,7 @@ fn known_value(value: &Value) -> Result<(), ConfigError> {
             None => known(message),
         },
         Value::List(values) => values.iter().enumerate().try_for_each(|(index, value)| {
-            known_value(value).map_err(|error| error.under(&format!("[{index}]")))
+            known_value(value).map_err(|error| error.in_field(&format!("[{index}]")))
         }),
         Value::Map(values) => values.values().try_for_each(known_value),
         _ => Ok(()),

@@ -58,13 +58,13 @@ impl ConfigError {
     }
 
     /// The configuration as a whole is wrong.
-    pub fn whole(reason: impl Into<String>) -> Self {
+    pub fn without_path(reason: impl Into<String>) -> Self {
         Self::field("", reason)
     }
 
     /// This error as seen from the message that holds the field `parent`.
     #[must_use]
-    pub fn under(mut self, parent: &str) -> Self {
+    pub fn in_field(mut self, parent: &str) -> Self {
         self.path = match self.path.as_str() {
             "" => parent.to_owned(),
             path if path.starts_with('[') => format!("{parent}{path}"),

@@ -42,7 +42,7 @@ pub(super) fn unexpected(wanted: &str, json: &Json) -> ConfigError {
         Json::Array(_) => "a list".to_owned(),
         Json::Object(_) => "an object".to_owned(),
     };
-    ConfigError::whole(format!("must be {wanted}, not {found}"))
+    ConfigError::without_path(format!("must be {wanted}, not {found}"))
 }
 
 fn text(json: &Json) -> Read<&str> {
@@ -94,7 +94,7 @@ fn float(json: &Json) -> Read<f32> {
 /// A whole number that fits its field.
 fn fitting<T: TryFrom<i128>>(json: &Json) -> Read<T> {
     let whole = whole(json).ok_or_else(|| unexpected("a whole number", json))?;
-    T::try_from(whole).map_err(|_| ConfigError::whole(format!("{whole} is out of range")))
+    T::try_from(whole).map_err(|_| ConfigError::without_path(format!("{whole} is out of range")))
 }
 
 /// A whole number, written as one, as a number with a fraction of zero, or as text of either.
@@ -135,7 +135,7 @@ fn bytes(json: &Json) -> Read<Vec<u8>> {
     let alphabet: &Alphabet = &base64::alphabet::STANDARD;
     GeneralPurpose::new(alphabet, config)
         .decode(text)
-        .map_err(|error| ConfigError::whole(format!("is not valid base64: {error}")))
+        .map_err(|error| ConfigError::without_path(format!("is not valid base64: {error}")))
 }
 
 /// A value of an enumeration: its name in any case, or its number.
@@ -149,19 +149,20 @@ fn enumeration(names: &EnumDescriptor, json: &Json) -> Read<i32> {
     let Some(number) = whole(json) else {
         let known: Vec<String> = names.values().map(|value| value.name().to_owned()).collect();
         let written = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
-        return Err(ConfigError::whole(format!(
+        return Err(ConfigError::without_path(format!(
             "`{written}` is not a value of {}{}",
             names.name(),
             nearest(&written, known.iter().map(String::as_str)),
         )));
     };
-    i32::try_from(number).map_err(|_| ConfigError::whole(format!("{number} is out of range")))
+    i32::try_from(number)
+        .map_err(|_| ConfigError::without_path(format!("{number} is out of range")))
 }
 
 /// `google.protobuf.Duration` as text: seconds with up to nine decimals, and `s`.
 pub(super) fn duration(text: &str) -> Read<(i64, i32)> {
     let refused = || {
-        ConfigError::whole(format!(
+        ConfigError::without_path(format!(
             "`{text}` is not a duration: write seconds and `s`, as in 0.25s"
         ))
     };

@@ -48,9 +48,9 @@ impl Fraction {
         warn_of_runtime(filter, path, runtime_key);
         default_value
             .as_ref()
-            .ok_or_else(|| ConfigError::whole("is required"))
+            .ok_or_else(|| ConfigError::without_path("is required"))
             .and_then(Self::configure)
-            .map_err(|error| error.under(&format!("{path}.default_value")))
+            .map_err(|error| error.in_field(&format!("{path}.default_value")))
     }
 
     /// Whether the request that drew `random`, evenly spread over all numbers, belongs to the part.

@@ -69,10 +69,11 @@ impl HeaderMatcher {
                 Kind::Value(StringMatcher::contains(text))
             }
             Some(HeaderMatchSpecifier::SafeRegexMatch(matcher)) => Kind::Value(
-                StringMatcher::regex(regex(matcher).map_err(|e| e.under("safe_regex_match"))?),
+                StringMatcher::regex(regex(matcher).map_err(|e| e.in_field("safe_regex_match"))?),
             ),
             Some(HeaderMatchSpecifier::StringMatch(matcher)) => Kind::Value(
-                StringMatcher::configure(matcher).map_err(|error| error.under("string_match"))?,
+                StringMatcher::configure(matcher)
+                    .map_err(|error| error.in_field("string_match"))?,
             ),
         };
         Ok(Self {
@@ -121,12 +122,12 @@ impl HeaderMatcher {
 
 /// Which headers a service sees: `allowed_headers` and `disallowed_headers`.
 #[derive(Debug, Clone, Default)]
-pub struct HeaderChoice {
+pub struct HeaderFilter {
     allowed: Option<StringMatchers>,
     disallowed: Option<StringMatchers>,
 }
 
-impl HeaderChoice {
+impl HeaderFilter {
     /// Reads the two lists; one that is absent chooses all, or excludes none.
     ///
     /// # Errors
@@ -136,7 +137,7 @@ impl HeaderChoice {
         disallowed: Option<&ListStringMatcher>,
     ) -> Result<Self, ConfigError> {
         let list = |list: Option<&ListStringMatcher>, path: &str| {
-            list.map(StringMatchers::configure).transpose().map_err(|error| error.under(path))
+            list.map(StringMatchers::configure).transpose().map_err(|error| error.in_field(path))
         };
         Ok(Self {
             allowed: list(allowed, "allowed_headers")?,
@@ -187,8 +188,8 @@ mod tests {
         let list = |json: &str| serde_json::from_str::<ListStringMatcher>(json).unwrap();
         let allowed = list(r#"{"patterns": [{"prefix": "x-"}]}"#);
         let disallowed = list(r#"{"patterns": [{"exact": "x-b"}]}"#);
-        let choice = HeaderChoice::configure(Some(&allowed), Some(&disallowed)).unwrap();
+        let choice = HeaderFilter::configure(Some(&allowed), Some(&disallowed)).unwrap();
         assert!(choice.includes(b"x-a") && !choice.includes(b"x-b") && !choice.includes(b"a"));
-        assert!(HeaderChoice::default().includes(b":path"));
+        assert!(HeaderFilter::default().includes(b":path"));
     }
 }

@@ -48,7 +48,7 @@ impl MetadataMatcher {
         Ok(Self {
             filter: filter.clone(),
             key,
-            value: ValueMatcher::configure(value).map_err(|error| error.under("value"))?,
+            value: ValueMatcher::configure(value).map_err(|error| error.in_field("value"))?,
             invert: *invert,
         })
     }
@@ -100,14 +100,15 @@ impl ValueMatcher {
                 None => return Err(ConfigError::field("double_match", "is empty")),
             },
             Some(MatchPattern::StringMatch(matcher)) => Self::String(
-                StringMatcher::configure(matcher).map_err(|error| error.under("string_match"))?,
+                StringMatcher::configure(matcher)
+                    .map_err(|error| error.in_field("string_match"))?,
             ),
             Some(MatchPattern::BoolMatch(wanted)) => Self::Bool(*wanted),
             Some(MatchPattern::PresentMatch(wanted)) => Self::Present(*wanted),
             Some(MatchPattern::OrMatch(matchers)) => {
                 let one = |(index, matcher): (usize, &proto::ValueMatcher)| {
                     Self::configure(matcher)
-                        .map_err(|e| e.under(&format!("or_match.value_matchers[{index}]")))
+                        .map_err(|e| e.in_field(&format!("or_match.value_matchers[{index}]")))
                 };
                 let all = matchers.value_matchers.iter().enumerate().map(one);
                 Self::Or(all.collect::<Result<_, _>>()?)
@@ -118,7 +119,8 @@ impl ValueMatcher {
             }
             Some(MatchPattern::ListMatch(list)) => match &list.match_pattern {
                 Some(ListPattern::OneOf(element)) => Self::List(Box::new(
-                    Self::configure(element).map_err(|error| error.under("list_match.one_of"))?,
+                    Self::configure(element)
+                        .map_err(|error| error.in_field("list_match.one_of"))?,
                 )),
                 None => return Err(ConfigError::field("list_match.match_pattern", "is required")),
             },

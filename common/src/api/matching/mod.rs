@@ -7,7 +7,7 @@ mod mutation_rules;
 mod string;
 
 pub use fraction::Fraction;
-pub use header::{HeaderChoice, HeaderMatcher};
+pub use header::{HeaderFilter, HeaderMatcher};
 pub use metadata::{MetadataMatcher, ValueMatcher};
 pub use mutation_rules::{MutationRules, Operation, Rule};
 pub use string::{StringMatcher, StringMatchers, regex};

@@ -58,7 +58,7 @@ impl MutationRules {
         let expression = |matcher: &Option<_>, field: &str| {
             matcher
                 .as_ref()
-                .map(|matcher| regex(matcher).map_err(|error| error.under(field)))
+                .map(|matcher| regex(matcher).map_err(|error| error.in_field(field)))
                 .transpose()
         };
         Ok(Self {

@@ -47,7 +47,7 @@ impl StringMatcher {
             Some(MatchPattern::Suffix(text)) => Pattern::Suffix(filled(text, "suffix")?),
             Some(MatchPattern::Contains(text)) => Pattern::Contains(filled(text, "contains")?),
             Some(MatchPattern::SafeRegex(matcher)) => {
-                Pattern::Regex(regex(matcher).map_err(|error| error.under("safe_regex"))?)
+                Pattern::Regex(regex(matcher).map_err(|error| error.in_field("safe_regex"))?)
             }
             Some(MatchPattern::Custom(_)) => {
                 return Err(ConfigError::field(
@@ -138,7 +138,7 @@ impl StringMatchers {
         }
         let one = |(index, pattern): (usize, &proto::StringMatcher)| {
             StringMatcher::configure(pattern)
-                .map_err(|error| error.under(&format!("patterns[{index}]")))
+                .map_err(|error| error.in_field(&format!("patterns[{index}]")))
         };
         patterns.iter().enumerate().map(one).collect::<Result<_, _>>().map(Self)
     }

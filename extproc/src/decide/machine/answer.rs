@@ -8,7 +8,9 @@ use proto::body_mutation::Mutation;
 use proto::common_response::ResponseStatus;
 use proto::processing_response::Response;
 
-use super::{Action, BodyMode, LengthRule, Machine, Phase, RouteCache, Stat, Target, What};
+use super::{
+    Action, BodyMode, LengthRule, Machine, OutboundMessage, Phase, RouteCache, Stat, Target,
+};
 use callout_common::api::config::duration;
 
 const SPURIOUS: &str = "spurious_message";
@@ -198,14 +200,15 @@ impl Machine {
             _ if whole => {
                 let trailers = arrived.trailers;
                 self.enter(direction, Phase::Body { trailers, partial: false });
-                return actions.push(self.send(direction, What::Body { end: !trailers }));
+                return actions
+                    .push(self.send(direction, OutboundMessage::Body { end: !trailers }));
             }
             BodyMode::Streamed => {
                 return self.stream_from_headers(direction, arrived.some, actions);
             }
             BodyMode::Partial if arrived.over => {
                 self.enter(direction, Phase::Body { trailers: false, partial: true });
-                return actions.push(self.send(direction, What::Body { end: false }));
+                return actions.push(self.send(direction, OutboundMessage::Body { end: false }));
             }
             BodyMode::Buffered | BodyMode::Partial => {
                 return self.enter(direction, Phase::Gather { held: true });

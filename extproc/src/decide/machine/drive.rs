@@ -9,8 +9,8 @@ use callout_common::grpc::{CallError, Failure};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use super::{
-    Action, BodyLimit, BodyMode, Bytes, Chunking, Data, Direction, Machine, Modes, Over, Phase,
-    RouteCache, Settings, Stance, What,
+    Action, BodyLimit, BodyMode, Bytes, Chunking, Data, Direction, Machine, Modes, OutboundMessage,
+    OverflowPolicy, Phase, PieceStatus, RouteCache, Settings,
 };
 
 const LIMIT: usize = 8;
@@ -68,7 +68,7 @@ fn settings(dice: &mut Dice<'_>) -> Settings {
     };
     modes.request_trailers |= modes.request_body == BodyMode::Duplex;
     modes.response_trailers |= modes.response_body == BodyMode::Duplex;
-    let over = if dice.coin() { Over::Skip } else { Over::Reject };
+    let over = if dice.coin() { OverflowPolicy::Skip } else { OverflowPolicy::Reject };
     Settings {
         modes,
         failure_mode_allow: dice.coin(),
@@ -223,7 +223,7 @@ impl Run {
     /// Everything that the machine asked to be woken for, but deadlines.
     fn timers(&mut self) {
         for direction in std::mem::take(&mut self.nudges) {
-            self.event(|machine| machine.nudged(direction));
+            self.event(|machine| machine.woken(direction));
         }
         for direction in std::mem::take(&mut self.gathers) {
             self.event(|machine| machine.gathered(direction));
@@ -248,7 +248,7 @@ impl Run {
         }
         let before = self.names();
         let actions = event(&mut self.machine);
-        self.carry_out(actions, None);
+        self.apply(actions, None);
         self.note(before);
     }
 
@@ -256,40 +256,40 @@ impl Run {
         &mut self,
         direction: Direction,
         piece: Option<usize>,
-        hook: impl FnOnce(&mut Machine) -> (Vec<Action>, Stance),
+        hook: impl FnOnce(&mut Machine) -> (Vec<Action>, PieceStatus),
     ) {
         let before = self.names();
         let (actions, stance) = hook(&mut self.machine);
         // The piece at hand is Envoy's to keep, unless it is taken.
         let taken = actions.iter().any(|action| matches!(action, Action::TakeBody(_)));
-        self.carry_out(actions, Some(direction));
+        self.apply(actions, Some(direction));
         self.note(before);
         if self.over {
             return;
         }
         let ended = self.way(direction).ended;
-        let goes = matches!(stance, Stance::Release | Stance::Flush(_));
+        let goes = matches!(stance, PieceStatus::Release | PieceStatus::Flush(_));
         assert!(!(goes && self.machine.side(direction).unchecked_length));
         let way = self.way(direction);
         match stance {
-            Stance::Pass => assert!(!way.held, "{direction:?} passes while it is held"),
-            Stance::Swallow => assert!(!way.held && piece.is_some()),
-            Stance::Release => (way.held, way.kept) = (false, 0),
-            Stance::Flush(_) => {
+            PieceStatus::Pass => assert!(!way.held, "{direction:?} passes while it is held"),
+            PieceStatus::Discard => assert!(!way.held && piece.is_some()),
+            PieceStatus::Release => (way.held, way.kept) = (false, 0),
+            PieceStatus::Flush(_) => {
                 assert!(
                     way.held && piece.is_some() && !ended,
                     "a flush needs a hold, and is no end"
                 );
                 way.kept = 0;
             }
-            Stance::Hold(_) => way.held = true,
+            PieceStatus::Hold(_) => way.held = true,
         }
-        if !taken && matches!(stance, Stance::Hold(_) | Stance::Flush(_)) {
+        if !taken && matches!(stance, PieceStatus::Hold(_) | PieceStatus::Flush(_)) {
             way.kept += piece.unwrap_or_default();
         }
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>, hook: Option<Direction>) {
+    fn apply(&mut self, actions: Vec<Action>, hook: Option<Direction>) {
         for action in actions {
             let harmless =
                 matches!(action, Action::Count(_) | Action::HalfClose | Action::Failed(_));
@@ -297,7 +297,7 @@ impl Run {
             match action {
                 Action::Send { direction, what, number, within } => {
                     assert!(!self.half_closed, "{what:?} on a closed half");
-                    if let What::Piece { bytes, .. } = what {
+                    if let OutboundMessage::Piece { bytes, .. } = what {
                         assert!(bytes.len() <= LIMIT + 3 * PIECE, "{} bytes", bytes.len());
                     }
                     self.deadlines.extend(within.map(|_| (direction, number)));
@@ -318,12 +318,12 @@ impl Run {
                 Action::TakeParked(direction) => {
                     let kept = std::mem::take(&mut self.way(direction).kept);
                     let more = self.machine.stream_taken(direction, vec![b'x'; kept].into());
-                    self.carry_out(more, hook);
+                    self.apply(more, hook);
                 }
                 Action::AppendBody(direction, bytes) | Action::PrependBody(direction, bytes) => {
                     self.way(direction).kept += bytes.len();
                 }
-                Action::Nudge(direction) => self.nudges.push(direction),
+                Action::Wakeup(direction) => self.nudges.push(direction),
                 Action::Gather(direction, _) => self.gathers.push(direction),
                 Action::HalfClose => self.half_closed = true,
                 Action::Reply(_) | Action::Immediate(_) => self.over = true,

@@ -8,11 +8,11 @@
 //! processor's own end.
 
 use bytes::Bytes;
-use callout_common::{Direction, Hold};
+use callout_common::{Direction, StopMode};
 use callout_protos::envoy::service::ext_proc::v3::StreamedBodyResponse;
 
 use super::streaming::stop;
-use super::{Action, BodyMode, Machine, Phase, Stance, What};
+use super::{Action, BodyMode, Machine, OutboundMessage, Phase, PieceStatus};
 
 /// Most output that may wait for its chance, in bytes.
 const MOST_WAITING: usize = 64 << 20;
@@ -40,7 +40,7 @@ impl Machine {
         end: bool,
         piece: impl FnOnce() -> Bytes,
         backlog: bool,
-    ) -> (Vec<Action>, Stance) {
+    ) -> (Vec<Action>, PieceStatus) {
         let side = self.side_mut(direction);
         let pipe = &mut side.pipe;
         // With what Envoy keeps for the processor, or at the end, the rest would go along.
@@ -62,17 +62,17 @@ impl Machine {
             actions.push(self.duplex_piece(direction, piece(), end));
         }
         if self.side(direction).duplex.done {
-            actions.push(Action::Nudge(direction));
+            actions.push(Action::Wakeup(direction));
         }
         self.be_patient(direction, &mut actions);
-        (actions, stop(flush, if parked { Hold::Watermark } else { Hold::Taken }))
+        (actions, stop(flush, if parked { StopMode::Watermark } else { StopMode::NoBuffer }))
     }
 
     fn duplex_piece(&mut self, direction: Direction, bytes: Bytes, end: bool) -> Action {
         let duplex = &mut self.side_mut(direction).duplex;
         duplex.sent = true;
         duplex.unanswered += 1;
-        self.send(direction, What::Piece { bytes, end })
+        self.send(direction, OutboundMessage::Piece { bytes, end })
     }
 
     /// Output that could go waits for that of other pieces, which would have no chance of its own; but
@@ -98,7 +98,7 @@ impl Machine {
         &mut self,
         direction: Direction,
         piece: impl FnOnce() -> Bytes,
-    ) -> (Vec<Action>, Stance) {
+    ) -> (Vec<Action>, PieceStatus) {
         let side = self.side_mut(direction);
         (side.pipe.trailers, side.pipe.held) = (true, true);
         let mut actions = Vec::new();
@@ -106,8 +106,8 @@ impl Machine {
             actions.push(Action::TakeBody(direction));
             actions.push(self.duplex_piece(direction, piece(), false));
         }
-        actions.push(self.send(direction, What::Trailers));
-        (actions, Stance::Hold(Hold::Taken))
+        actions.push(self.send(direction, OutboundMessage::Trailers));
+        (actions, PieceStatus::Hold(StopMode::NoBuffer))
     }
 
     /// The headers' answer came; `gathered` when Envoy keeps what came behind them.
@@ -165,7 +165,7 @@ impl Machine {
         let (end, trailers) = (pipe.ended, pipe.trailers);
         let mut actions = vec![self.duplex_piece(direction, bytes, end)];
         if trailers {
-            actions.push(self.send(direction, What::Trailers));
+            actions.push(self.send(direction, OutboundMessage::Trailers));
         }
         self.duplex_pump(direction, &mut actions);
         actions

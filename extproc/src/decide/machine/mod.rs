@@ -34,7 +34,7 @@ mod tests;
 mod types;
 
 use bytes::Bytes;
-use callout_common::{Direction, Hold};
+use callout_common::{Direction, StopMode};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use drive::drive;
@@ -42,8 +42,8 @@ use duplex::Duplex;
 pub(crate) use modes::{BodyMode, Modes};
 use streaming::Pipe;
 pub(crate) use types::{
-    Action, BodyLimit, Cause, Chunking, Data, LengthRule, OnError, Over, Part, RouteCache,
-    Settings, Stance, Stat, Target, What,
+    Action, BodyLimit, Cause, Chunking, Data, LengthRule, OnError, OutboundMessage, OverflowPolicy,
+    Part, PieceStatus, RouteCache, Settings, Stat, Target,
 };
 
 /// What of a body came in while its headers were held.
@@ -231,7 +231,7 @@ impl Machine {
         self.side_mut(direction).phase = phase;
     }
 
-    fn send(&mut self, direction: Direction, what: What) -> Action {
+    fn send(&mut self, direction: Direction, what: OutboundMessage) -> Action {
         let within = match self.modes.body(direction) {
             _ if self.settings.observability => None,
             // There is no one answer to wait for, but a processor that falls silent.
@@ -246,21 +246,25 @@ impl Machine {
     }
 
     /// How the body is held while the processor looks at something.
-    const fn hold(&self, direction: Direction) -> Stance {
-        Stance::Hold(match self.modes.body(direction) {
-            BodyMode::Buffered => Hold::Buffer,
-            _ => Hold::Watermark,
+    const fn hold(&self, direction: Direction) -> PieceStatus {
+        PieceStatus::Hold(match self.modes.body(direction) {
+            BodyMode::Buffered => StopMode::Buffer,
+            _ => StopMode::Watermark,
         })
     }
 
     /// The headers of `direction` came; `end` when nothing follows.
-    pub(crate) fn headers(&mut self, direction: Direction, end: bool) -> (Vec<Action>, Stance) {
+    pub(crate) fn headers(
+        &mut self,
+        direction: Direction,
+        end: bool,
+    ) -> (Vec<Action>, PieceStatus) {
         if self.finished {
             self.enter(direction, Phase::Done);
-            return (Vec::new(), Stance::Pass);
+            return (Vec::new(), PieceStatus::Pass);
         }
         if self.settings.observability {
-            return (self.observe_headers(direction, end), Stance::Pass);
+            return (self.observe_headers(direction, end), PieceStatus::Pass);
         }
         let mut actions = Vec::new();
         if self.modes.headers(direction) {
@@ -268,7 +272,7 @@ impl Machine {
                 Arrived { some: false, all: false, trailers: false, over: false, skipped: false };
             self.enter(direction, Phase::Headers { end, arrived });
             self.side_mut(direction).headers_sent = true;
-            actions.push(self.send(direction, What::Headers { end }));
+            actions.push(self.send(direction, OutboundMessage::Headers { end }));
         } else if end {
             self.enter(direction, Phase::Done);
         } else {
@@ -285,7 +289,7 @@ impl Machine {
             actions.push(Action::DropContentLength(direction));
         }
         let held = self.side(direction).held();
-        (actions, if held { self.hold(direction) } else { Stance::Pass })
+        (actions, if held { self.hold(direction) } else { PieceStatus::Pass })
     }
 
     /// A piece of the body of `direction` came.
@@ -293,7 +297,7 @@ impl Machine {
         &mut self,
         direction: Direction,
         data: Data<impl FnOnce() -> Bytes>,
-    ) -> (Vec<Action>, Stance) {
+    ) -> (Vec<Action>, PieceStatus) {
         let Data { end, total, limit, backlog, bytes } = data;
         let hold = self.hold(direction);
         if total == 0
@@ -303,14 +307,16 @@ impl Machine {
             return taken;
         }
         let too_long = self.is_too_long(direction, total);
-        if too_long == Some(Over::Reject) {
+        if too_long == Some(OverflowPolicy::Reject) {
             return (self.reject_body(direction), hold);
         }
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let early = self.modes.body(direction) == BodyMode::Streamed
             && self.settings.send_body_without_waiting;
         match self.side(direction).phase {
-            Phase::Observed => (self.observe_data(direction, end, bytes, backlog), Stance::Pass),
+            Phase::Observed => {
+                (self.observe_data(direction, end, bytes, backlog), PieceStatus::Pass)
+            }
             Phase::Headers { .. } if early => {
                 self.stream_data(direction, end, bytes, (total, limit))
             }
@@ -328,17 +334,20 @@ impl Machine {
                 self.enter(direction, next);
                 let mut actions = vec![Action::Count(Stat::BodySkipped)];
                 self.restore_length(direction, &mut actions);
-                (actions, Stance::Release)
+                (actions, PieceStatus::Release)
             }
             Phase::Gather { .. } if end => {
                 self.enter(direction, Phase::Body { trailers: false, partial: false });
-                (vec![self.send(direction, What::Body { end: true })], hold)
+                (vec![self.send(direction, OutboundMessage::Body { end: true })], hold)
             }
             Phase::Gather { .. } => {
                 let partial = self.modes.body(direction) == BodyMode::Partial;
                 if partial && limit > 0 && total > limit {
                     self.enter(direction, Phase::Body { trailers: false, partial: true });
-                    return (vec![self.send(direction, What::Body { end: false })], hold);
+                    return (
+                        vec![self.send(direction, OutboundMessage::Body { end: false })],
+                        hold,
+                    );
                 }
                 self.enter(direction, Phase::Gather { held: true });
                 (Vec::new(), hold)
@@ -350,30 +359,32 @@ impl Machine {
             Phase::Streaming => self.stream_data(direction, end, bytes, (total, limit)),
             Phase::Draining => self.drain(direction),
             Phase::Trailers => (Vec::new(), hold),
-            Phase::Replaced => (Vec::new(), Stance::Swallow),
+            Phase::Replaced => (Vec::new(), PieceStatus::Discard),
             // Nothing of an answered request goes anywhere.
             Phase::Replying => (Vec::new(), hold),
-            Phase::Start | Phase::UntilTrailers | Phase::Done => (Vec::new(), Stance::Pass),
+            Phase::Start | Phase::UntilTrailers | Phase::Done => (Vec::new(), PieceStatus::Pass),
         }
     }
 
     /// A piece without bytes came, and is not the last: nothing to show of it, but a hook that holds.
     /// `None` where it is a chance for bytes that wait.
-    fn nothing(&mut self, direction: Direction) -> Option<(Vec<Action>, Stance)> {
+    fn nothing(&mut self, direction: Direction) -> Option<(Vec<Action>, PieceStatus)> {
         let hold = self.hold(direction);
         let mut actions = Vec::new();
         let side = self.side_mut(direction);
         let stance = match side.phase {
             Phase::Draining | Phase::Replaced | Phase::Replying => return None,
             Phase::Streaming if !side.pipe.waiting.is_empty() => return None,
-            Phase::Streaming | Phase::Duplex if side.pipe.held => Stance::Hold(Hold::Taken),
+            Phase::Streaming | Phase::Duplex if side.pipe.held => {
+                PieceStatus::Hold(StopMode::NoBuffer)
+            }
             Phase::Duplex if !side.pipe.ready.is_empty() => {
                 side.pipe.held = true;
-                actions.push(Action::Nudge(direction));
-                Stance::Hold(Hold::Taken)
+                actions.push(Action::Wakeup(direction));
+                PieceStatus::Hold(StopMode::NoBuffer)
             }
             phase if phase.held() => hold,
-            _ => Stance::Pass,
+            _ => PieceStatus::Pass,
         };
         Some((actions, stance))
     }
@@ -383,13 +394,13 @@ impl Machine {
         &mut self,
         direction: Direction,
         bytes: impl FnOnce() -> Bytes,
-    ) -> (Vec<Action>, Stance) {
+    ) -> (Vec<Action>, PieceStatus) {
         let hold = self.hold(direction);
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let early = self.modes.body(direction) == BodyMode::Streamed
             && self.settings.send_body_without_waiting;
         match self.side(direction).phase {
-            Phase::Observed => (self.observe_trailers(direction), Stance::Pass),
+            Phase::Observed => (self.observe_trailers(direction), PieceStatus::Pass),
             Phase::Headers { .. } if early && self.side(direction).pipe.held => {
                 self.stream_trailers(direction, bytes)
             }
@@ -402,7 +413,7 @@ impl Machine {
             }
             Phase::Gather { .. } => {
                 self.enter(direction, Phase::Body { trailers: true, partial: false });
-                (vec![self.send(direction, What::Body { end: false })], hold)
+                (vec![self.send(direction, OutboundMessage::Body { end: false })], hold)
             }
             Phase::Body { .. } => {
                 self.enter(direction, Phase::Body { trailers: true, partial: false });
@@ -412,13 +423,13 @@ impl Machine {
             Phase::Streaming => self.stream_trailers(direction, bytes),
             Phase::Draining => self.drain(direction),
             Phase::Trailers | Phase::Replying => (Vec::new(), hold),
-            Phase::Start | Phase::Replaced | Phase::Done => (Vec::new(), Stance::Pass),
+            Phase::Start | Phase::Replaced | Phase::Done => (Vec::new(), PieceStatus::Pass),
         }
     }
 
     fn send_trailers(&mut self, direction: Direction) -> Action {
         self.enter(direction, Phase::Trailers);
-        self.send(direction, What::Trailers)
+        self.send(direction, OutboundMessage::Trailers)
     }
 
     /// Where a direction is once its body needs nothing more.

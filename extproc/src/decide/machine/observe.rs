@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use callout_common::Direction;
 
-use super::{Action, BodyMode, Machine, Phase, Stat, What};
+use super::{Action, BodyMode, Machine, OutboundMessage, Phase, Stat};
 
 impl Machine {
     pub(super) fn observe_headers(&mut self, direction: Direction, end: bool) -> Vec<Action> {
         self.enter(direction, Phase::Observed);
         if self.modes.headers(direction) {
-            vec![self.send(direction, What::Headers { end })]
+            vec![self.send(direction, OutboundMessage::Headers { end })]
         } else {
             Vec::new()
         }
@@ -30,13 +30,13 @@ impl Machine {
         if backlog {
             return vec![Action::Count(Stat::ObservationDropped)];
         }
-        vec![self.send(direction, What::Piece { bytes: piece(), end })]
+        vec![self.send(direction, OutboundMessage::Piece { bytes: piece(), end })]
     }
 
     pub(super) fn observe_trailers(&mut self, direction: Direction) -> Vec<Action> {
         if self.finished || !self.modes.trailers(direction) {
             return Vec::new();
         }
-        vec![self.send(direction, What::Trailers)]
+        vec![self.send(direction, OutboundMessage::Trailers)]
     }
 }

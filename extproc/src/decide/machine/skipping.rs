@@ -2,7 +2,7 @@
 
 use callout_common::{Direction, Reply};
 
-use super::{Action, BodyMode, Machine, Modes, Over, Phase, Stat};
+use super::{Action, BodyMode, Machine, Modes, OverflowPolicy, Phase, Stat};
 
 impl Machine {
     /// The processor is not asked about this exchange. Comes before anything of it.
@@ -36,7 +36,11 @@ impl Machine {
 
     /// What becomes of a body of so many bytes that the processor would have to see whole, when that
     /// is too long.
-    pub(crate) fn is_too_long(&self, direction: Direction, length: usize) -> Option<Over> {
+    pub(crate) fn is_too_long(
+        &self,
+        direction: Direction,
+        length: usize,
+    ) -> Option<OverflowPolicy> {
         let limit = self.settings.body_limit?;
         let whole = matches!(self.modes.body(direction), BodyMode::Buffered | BodyMode::Partial);
         let gathers = matches!(

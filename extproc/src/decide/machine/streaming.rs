@@ -7,11 +7,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use callout_common::{Direction, Hold};
+use callout_common::{Direction, StopMode};
 use callout_protos::envoy::service::ext_proc::v3::CommonResponse;
 
 use super::answer::replacement;
-use super::{Action, BodyMode, Machine, Phase, Stance, What};
+use super::{Action, BodyMode, Machine, OutboundMessage, Phase, PieceStatus};
 
 /// The pieces of one body on their way.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Pipe {
 
 impl Machine {
     fn send_piece(&mut self, direction: Direction, bytes: Bytes, end: bool) -> Action {
-        let send = self.send(direction, What::Piece { bytes: bytes.clone(), end });
+        let send = self.send(direction, OutboundMessage::Piece { bytes: bytes.clone(), end });
         let number = self.side(direction).number;
         self.side_mut(direction).pipe.sent.push_back((number, bytes));
         send
@@ -57,7 +57,7 @@ impl Machine {
         end: bool,
         piece: impl FnOnce() -> Bytes,
         (total, limit): (usize, usize),
-    ) -> (Vec<Action>, Stance) {
+    ) -> (Vec<Action>, PieceStatus) {
         let mut actions = Vec::new();
         let chunking = self.settings.chunking.filter(|chunking| total < chunking.min_bytes && !end);
         let side = self.side_mut(direction);
@@ -81,7 +81,7 @@ impl Machine {
             if flush {
                 actions.push(Action::AppendBody(direction, ready));
             }
-            return (actions, stop(flush, Hold::Watermark));
+            return (actions, stop(flush, StopMode::Watermark));
         }
         let bytes = join(std::mem::take(&mut pipe.waiting), piece());
         // First out, so that it does not go with what is flushed.
@@ -90,7 +90,7 @@ impl Machine {
             actions.push(Action::AppendBody(direction, ready));
         }
         actions.push(self.send_piece(direction, bytes, end));
-        (actions, stop(flush, Hold::Taken))
+        (actions, stop(flush, StopMode::NoBuffer))
     }
 
     /// The trailers came: the body has ended. `piece` is what Envoy still keeps of it.
@@ -98,7 +98,7 @@ impl Machine {
         &mut self,
         direction: Direction,
         piece: impl FnOnce() -> Bytes,
-    ) -> (Vec<Action>, Stance) {
+    ) -> (Vec<Action>, PieceStatus) {
         let mut actions = Vec::new();
         let pipe = &mut self.side_mut(direction).pipe;
         pipe.trailers = true;
@@ -115,14 +115,14 @@ impl Machine {
             actions.push(self.send_piece(direction, bytes, false));
         }
         if !idle {
-            return (actions, Stance::Hold(Hold::Taken));
+            return (actions, PieceStatus::Hold(StopMode::NoBuffer));
         }
         if self.modes.trailers(direction) {
             actions.push(self.send_trailers(direction));
-            return (actions, Stance::Hold(Hold::Taken));
+            return (actions, PieceStatus::Hold(StopMode::NoBuffer));
         }
         self.enter(direction, Phase::Done);
-        (actions, Stance::Pass)
+        (actions, PieceStatus::Pass)
     }
 
     /// The answer to the oldest piece.
@@ -277,15 +277,15 @@ impl Machine {
 
     /// A piece came while bytes before it wait for their chance: it goes with them, in an event of
     /// its own.
-    pub(super) fn drain(&mut self, direction: Direction) -> (Vec<Action>, Stance) {
+    pub(super) fn drain(&mut self, direction: Direction) -> (Vec<Action>, PieceStatus) {
         let waiting = std::mem::take(&mut self.side_mut(direction).pipe.waiting);
         let actions =
-            vec![Action::PrependBody(direction, waiting.into()), Action::Nudge(direction)];
-        (actions, Stance::Hold(Hold::Watermark))
+            vec![Action::PrependBody(direction, waiting.into()), Action::Wakeup(direction)];
+        (actions, PieceStatus::Hold(StopMode::Watermark))
     }
 
     /// The event of its own.
-    pub(crate) fn nudged(&mut self, direction: Direction) -> Vec<Action> {
+    pub(crate) fn woken(&mut self, direction: Direction) -> Vec<Action> {
         let mut actions = Vec::new();
         match self.side(direction).phase {
             Phase::Draining => {
@@ -302,8 +302,8 @@ impl Machine {
     }
 }
 
-pub(super) const fn stop(flush: bool, hold: Hold) -> Stance {
-    if flush { Stance::Flush(hold) } else { Stance::Hold(hold) }
+pub(super) const fn stop(flush: bool, hold: StopMode) -> PieceStatus {
+    if flush { PieceStatus::Flush(hold) } else { PieceStatus::Hold(hold) }
 }
 
 fn join(first: Bytes, second: Bytes) -> Bytes {

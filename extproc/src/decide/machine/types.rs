@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callout_common::{Direction, Hold, Reply};
+use callout_common::{Direction, Reply, StopMode};
 use callout_protos::envoy::service::ext_proc::v3::{
     HeaderMutation, ImmediateResponse, streamed_immediate_response,
 };
@@ -42,13 +42,13 @@ pub(crate) struct Settings {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BodyLimit {
     pub(crate) bytes: usize,
-    pub(crate) over: Over,
+    pub(crate) over: OverflowPolicy,
 }
 
 /// What becomes of a body that is over its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Over {
+pub(crate) enum OverflowPolicy {
     /// It passes, and the processor does not see it.
     Skip,
     /// The request is answered with 413, a response is replaced by 500.
@@ -114,7 +114,7 @@ pub(crate) enum RouteCache {
 
 /// A message to the processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum OutboundMessage {
     Headers {
         end: bool,
     },
@@ -192,7 +192,7 @@ pub(crate) enum Action {
     /// `number`.
     Send {
         direction: Direction,
-        what: What,
+        what: OutboundMessage,
         number: u64,
         within: Option<Duration>,
     },
@@ -223,7 +223,7 @@ pub(crate) enum Action {
     /// Put bytes before what Envoy keeps of the body.
     PrependBody(Direction, Vec<u8>),
     /// Come back in an event: see [`super::Machine::nudged`].
-    Nudge(Direction),
+    Wakeup(Direction),
     /// Make sure that `content-length` is what the held body has. May fail.
     CheckLength(Direction),
     /// Put back the `content-length` that the message came with, where it is another by now.
@@ -257,13 +257,13 @@ pub(crate) type Part = streamed_immediate_response::Response;
 
 /// What a hook tells Envoy about the piece at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stance {
+pub(crate) enum PieceStatus {
     Pass,
-    Hold(Hold),
+    Hold(StopMode),
     /// What is appended goes, and the piece at hand is held.
-    Flush(Hold),
+    Flush(StopMode),
     /// What was held goes, and the piece at hand with it.
     Release,
     /// The piece was replaced by something else, and goes.
-    Swallow,
+    Discard,
 }

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::claim::{Claim, Claims};
 use super::quota::Quota;
-use super::{IDLE, Mode, Server, Terms};
+use super::{IDLE, LeaseConfig, Mode, Server};
 use crate::memory::table::Kept;
 
 /// A window shorter than this can't be told from the next one.
@@ -24,11 +24,11 @@ const RATE_OVER: f64 = 1.0;
 
 /// What a request is to do.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum Admission {
     /// It is refused as the service refused the last one.
-    Refused(Known),
+    Refused(CachedResponse),
     /// It is paid for, or will be reported; with what the service said last.
-    Admitted(Known),
+    Admitted(CachedResponse),
     /// It asks the service, and spends one of the hits that it is granted.
     Ask(Batch),
 }
@@ -56,7 +56,7 @@ impl Batch {
 
 /// What the service said before, and when.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Known {
+pub(crate) struct CachedResponse {
     /// The serialized answer.
     pub(crate) answer: Arc<[u8]>,
     pub(crate) said: Instant,
@@ -66,7 +66,7 @@ pub(crate) struct Known {
 
 /// A call that is to be made beside the request.
 #[derive(Debug)]
-pub(crate) enum Errand {
+pub(crate) enum BackgroundCall {
     /// Ask for so many hits, before the last ones are spent.
     Prefetch(Batch),
     /// Report what is owed, after so long.
@@ -75,7 +75,7 @@ pub(crate) enum Errand {
 
 /// The account of one set of descriptors.
 #[derive(Debug)]
-pub(crate) struct Account {
+pub(crate) struct LeaseState {
     /// Hits that are paid for and not spent.
     tokens: u64,
     /// The earliest end of the window that they were counted in. Each answer of a window bounds its
@@ -98,7 +98,7 @@ pub(crate) struct Account {
     used: Instant,
 }
 
-impl Account {
+impl LeaseState {
     pub(crate) const fn new(now: Instant) -> Self {
         Self {
             tokens: 0,
@@ -120,20 +120,24 @@ impl Account {
     }
 
     /// A request came.
-    pub(crate) fn turn(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
+    pub(crate) fn turn(
+        &mut self,
+        now: Instant,
+        terms: &LeaseConfig,
+    ) -> (Admission, Option<BackgroundCall>) {
         self.arrive(now);
         if terms.mode == Mode::Exact {
-            return (Turn::Ask(Batch::ONE), None);
+            return (Admission::Ask(Batch::ONE), None);
         }
         if let Some((answer, said, until)) = &self.refused {
             if now < *until {
-                let known = Known { answer: Arc::clone(answer), said: *said, unspent: 0 };
-                return (Turn::Refused(known), None);
+                let known = CachedResponse { answer: Arc::clone(answer), said: *said, unspent: 0 };
+                return (Admission::Refused(known), None);
             }
             self.refused = None;
         }
         match terms.mode {
-            Mode::Exact | Mode::CacheOverLimit => (Turn::Ask(Batch::ONE), None),
+            Mode::Exact | Mode::CacheOverLimit => (Admission::Ask(Batch::ONE), None),
             Mode::Lease => self.spend(now, terms),
             Mode::Async => self.owe(now, terms),
         }
@@ -145,10 +149,10 @@ impl Account {
         self.used = now;
     }
 
-    fn spend(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
+    fn spend(&mut self, now: Instant, terms: &LeaseConfig) -> (Admission, Option<BackgroundCall>) {
         if now >= self.window_end {
             self.tokens = 0;
-            return (Turn::Ask(Batch::ONE), None);
+            return (Admission::Ask(Batch::ONE), None);
         }
         // Batches of many sizes: answers that come at the same part of each second would all bound
         // the window's end alike.
@@ -156,47 +160,50 @@ impl Account {
         let left = self.window_end.saturating_duration_since(now);
         let batch = |quota: &Quota, rate| (quota.batch(rate, left, terms) * part / 100).max(1);
         let Some((answer, said, quota)) = &self.allowed else {
-            return (Turn::Ask(Batch::ONE), None);
+            return (Admission::Ask(Batch::ONE), None);
         };
         if self.tokens == 0 {
             // Whoever comes while somebody asks for many asks for itself alone.
             let batch = Batch::claimed(batch(quota, self.rate), &mut self.claims);
             self.asked += 1;
-            return (Turn::Ask(batch), None);
+            return (Admission::Ask(batch), None);
         }
         self.tokens -= 1;
-        let known = Known { answer: Arc::clone(answer), said: *said, unspent: self.tokens };
+        let known =
+            CachedResponse { answer: Arc::clone(answer), said: *said, unspent: self.tokens };
         let low = self.tokens <= self.batch / 4 && !self.claims.is_taken();
         let many = batch(quota, self.rate);
         let errand = (low && many > 1).then(|| {
             self.asked += 1;
-            Errand::Prefetch(Batch::claimed(many, &mut self.claims))
+            BackgroundCall::Prefetch(Batch::claimed(many, &mut self.claims))
         });
-        (Turn::Admitted(known), errand)
+        (Admission::Admitted(known), errand)
     }
 
-    fn owe(&mut self, now: Instant, terms: &Terms) -> (Turn, Option<Errand>) {
+    fn owe(&mut self, now: Instant, terms: &LeaseConfig) -> (Admission, Option<BackgroundCall>) {
         let current = self.allowed.as_ref().filter(|_| now < self.window_end);
-        let Some((answer, said, quota)) = current else { return (Turn::Ask(Batch::ONE), None) };
+        let Some((answer, said, quota)) = current else {
+            return (Admission::Ask(Batch::ONE), None);
+        };
         if self.owed >= quota.credit(terms) {
-            return (Turn::Ask(Batch::ONE), None);
+            return (Admission::Ask(Batch::ONE), None);
         }
-        let known = Known { answer: Arc::clone(answer), said: *said, unspent: 0 };
+        let known = CachedResponse { answer: Arc::clone(answer), said: *said, unspent: 0 };
         let window = quota.until.saturating_duration_since(*said);
         self.owed += 1;
         // Often enough that little is owed when the window ends.
         let after = (window / 40).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        let errand = self.claims.take().map(|claim| Errand::Report(after, claim));
-        (Turn::Admitted(known), errand)
+        let errand = self.claims.take().map(|claim| BackgroundCall::Report(after, claim));
+        (Admission::Admitted(known), errand)
     }
 
     /// What is owed, to be reported now.
-    pub(crate) fn bill(&mut self) -> u64 {
+    pub(crate) fn take_unreported(&mut self) -> u64 {
         std::mem::take(&mut self.owed)
     }
 
     /// A report of so many hits failed.
-    pub(crate) const fn owe_again(&mut self, hits: u64) {
+    pub(crate) const fn restore_unreported(&mut self, hits: u64) {
         self.owed = self.owed.saturating_add(hits);
     }
 
@@ -208,7 +215,7 @@ impl Account {
         spent: u64,
         sent: Instant,
         now: Instant,
-        terms: &Terms,
+        terms: &LeaseConfig,
     ) {
         if answer.overall_code == i32::from(Code::OverLimit) {
             self.refused_by(answer, hits, sent, now, terms);
@@ -268,7 +275,7 @@ impl Account {
         hits: u64,
         sent: Instant,
         now: Instant,
-        terms: &Terms,
+        terms: &LeaseConfig,
     ) {
         if terms.mode == Mode::Async {
             // What was reported may not have been counted: no more credit.
@@ -285,7 +292,7 @@ impl Account {
     }
 }
 
-impl Kept for Account {
+impl Kept for LeaseState {
     fn expires(&self) -> Instant {
         self.used + IDLE
     }

@@ -17,8 +17,8 @@ use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 #[cfg(feature = "loom")]
 use loom::sync::Mutex;
 
-use account::Account;
-pub(crate) use account::{Batch, Errand, Known, Turn};
+use account::LeaseState;
+pub(crate) use account::{Admission, BackgroundCall, Batch, CachedResponse};
 pub(crate) use quota::Quota;
 
 use crate::memory::key::Key;
@@ -59,7 +59,7 @@ pub(crate) enum Server {
 
 /// The terms under which calls are saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct LeaseConfig {
     pub(crate) mode: Mode,
     pub(crate) server: Server,
     /// How far all proxies together may be off, in percent of the limit.
@@ -72,8 +72,8 @@ pub(crate) struct Terms {
 /// What the next request of an account is to do.
 #[derive(Debug)]
 pub(crate) struct Next {
-    pub(crate) turn: Turn,
-    pub(crate) errand: Option<Errand>,
+    pub(crate) turn: Admission,
+    pub(crate) errand: Option<BackgroundCall>,
     /// The limit that the service told of last.
     pub(crate) quota: Option<Quota>,
 }
@@ -89,11 +89,11 @@ pub(crate) enum Unknown {
 
 /// All accounts.
 #[derive(Debug)]
-pub(crate) struct Ledger {
-    parts: [Mutex<Part<Account>>; PARTS],
+pub(crate) struct LeaseTable {
+    parts: [Mutex<Part<LeaseState>>; PARTS],
 }
 
-impl Ledger {
+impl LeaseTable {
     /// A ledger of so much room.
     pub(crate) fn new(room: Room) -> Self {
         let room = Room { entries: room.entries.div_ceil(PARTS), bytes: room.bytes / PARTS };
@@ -101,7 +101,12 @@ impl Ledger {
     }
 
     /// What the next request is to do.
-    pub(crate) fn turn(&self, key: Key, now: Instant, terms: &Terms) -> Result<Next, Unknown> {
+    pub(crate) fn turn(
+        &self,
+        key: Key,
+        now: Instant,
+        terms: &LeaseConfig,
+    ) -> Result<Next, Unknown> {
         let part = self.parts.get(key.part_of(PARTS)).ok_or(Unknown::Busy)?;
         let mut part = match part.try_lock() {
             Ok(part) => part,
@@ -111,7 +116,7 @@ impl Ledger {
         part.with_or(
             key,
             now,
-            || Account::new(now),
+            || LeaseState::new(now),
             |account| {
                 let (turn, errand) = account.turn(now, terms);
                 Next { turn, errand, quota: account.quota() }
@@ -127,23 +132,28 @@ impl Ledger {
         answer: &RateLimitResponse,
         (hits, spent): (u64, u64),
         (sent, now): (Instant, Instant),
-        terms: &Terms,
+        terms: &LeaseConfig,
     ) {
         self.with(key, now, |account| account.answered(answer, hits, spent, sent, now, terms));
     }
 
     /// What is owed, to be reported now.
-    pub(crate) fn bill(&self, key: Key, now: Instant) -> u64 {
-        self.with(key, now, Account::bill).unwrap_or_default()
+    pub(crate) fn take_unreported(&self, key: Key, now: Instant) -> u64 {
+        self.with(key, now, LeaseState::take_unreported).unwrap_or_default()
     }
 
     /// A report of so many hits failed.
-    pub(crate) fn owe_again(&self, key: Key, hits: u64, now: Instant) {
-        self.with(key, now, |account| account.owe_again(hits));
+    pub(crate) fn restore_unreported(&self, key: Key, hits: u64, now: Instant) {
+        self.with(key, now, |account| account.restore_unreported(hits));
     }
 
     /// Off the worker, where waiting for a lock is no harm.
-    fn with<T>(&self, key: Key, now: Instant, work: impl FnOnce(&mut Account) -> T) -> Option<T> {
+    fn with<T>(
+        &self,
+        key: Key,
+        now: Instant,
+        work: impl FnOnce(&mut LeaseState) -> T,
+    ) -> Option<T> {
         let part = self.parts.get(key.part_of(PARTS))?;
         part.lock().unwrap_or_else(PoisonError::into_inner).with(key, now, work)
     }

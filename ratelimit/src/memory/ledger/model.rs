@@ -7,11 +7,11 @@ use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-use super::{Batch, Errand, Ledger, Mode, Server, Terms, Turn};
+use super::{Admission, BackgroundCall, Batch, LeaseConfig, LeaseTable, Mode, Server};
 use crate::memory::key::Key;
 use crate::memory::table::Room;
 
-const TERMS: Terms = Terms {
+const TERMS: LeaseConfig = LeaseConfig {
     mode: Mode::Lease,
     server: Server::EnvoyRatelimit,
     max_error_percent: 50,
@@ -41,28 +41,28 @@ impl Books {
 /// Whether a request's call is made, or lost on its way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
-    Made,
+    DescriptorEntry,
     Lost,
 }
 
 /// One request: it spends a hit that is paid for, or pays for some and spends one of them.
-fn request(ledger: &Ledger, books: &Books, key: Key, call: Call) {
+fn request(ledger: &LeaseTable, books: &Books, key: Key, call: Call) {
     let sent = Instant::now();
     let next = ledger.turn(key, sent, &TERMS);
     let (turn, errand) =
-        next.map_or_else(|_| (Turn::Ask(Batch::ONE), None), |next| (next.turn, next.errand));
+        next.map_or_else(|_| (Admission::Ask(Batch::ONE), None), |next| (next.turn, next.errand));
     match turn {
-        Turn::Ask(_) if call == Call::Lost => return,
-        Turn::Ask(batch) => {
+        Admission::Ask(_) if call == Call::Lost => return,
+        Admission::Ask(batch) => {
             let answer = books.answer(batch.hits);
             ledger.answered(key, answer, (batch.hits, 1), (sent, sent), &TERMS);
         }
-        Turn::Admitted(_) => {}
-        Turn::Refused(_) => panic!("nothing was refused"),
+        Admission::Admitted(_) => {}
+        Admission::Refused(_) => panic!("nothing was refused"),
     }
     books.spent.fetch_add(1, Ordering::SeqCst);
-    if let Some(Errand::Prefetch(batch)) = errand
-        && call == Call::Made
+    if let Some(BackgroundCall::Prefetch(batch)) = errand
+        && call == Call::DescriptorEntry
     {
         let answer = books.answer(batch.hits);
         ledger.answered(key, answer, (batch.hits, 0), (sent, sent), &TERMS);
@@ -75,19 +75,19 @@ fn no_more_is_spent_than_was_granted() {
     // More than any fault here needs, and a second's work.
     model.preemption_bound = Some(3);
     model.check(|| {
-        let ledger = loom::sync::Arc::new(Ledger::new(Room { entries: 100, bytes: 1 << 20 }));
+        let ledger = loom::sync::Arc::new(LeaseTable::new(Room { entries: 100, bytes: 1 << 20 }));
         let books = loom::sync::Arc::new(Books::default());
         let key = Key::of(b"a set of descriptors", &[]);
         // The first tells the limit, the second begins a lease.
-        request(&ledger, &books, key, Call::Made);
-        request(&ledger, &books, key, Call::Made);
+        request(&ledger, &books, key, Call::DescriptorEntry);
+        request(&ledger, &books, key, Call::DescriptorEntry);
         let workers: Vec<_> = (0..2)
             .map(|worker| {
                 let (ledger, books) = (ledger.clone(), books.clone());
-                let first = if worker == 0 { Call::Lost } else { Call::Made };
+                let first = if worker == 0 { Call::Lost } else { Call::DescriptorEntry };
                 thread::spawn(move || {
                     request(&ledger, &books, key, first);
-                    request(&ledger, &books, key, Call::Made);
+                    request(&ledger, &books, key, Call::DescriptorEntry);
                 })
             })
             .collect();
@@ -99,12 +99,12 @@ fn no_more_is_spent_than_was_granted() {
         let mut left = 0;
         while let Ok(next) = ledger.turn(key, Instant::now(), &TERMS) {
             match next.turn {
-                Turn::Admitted(_) => left += 1,
-                Turn::Ask(batch) => {
+                Admission::Admitted(_) => left += 1,
+                Admission::Ask(batch) => {
                     assert!(batch.hits > 1, "a claim is left behind");
                     break;
                 }
-                Turn::Refused(_) => panic!("nothing was refused"),
+                Admission::Refused(_) => panic!("nothing was refused"),
             }
         }
         let (granted, spent) =

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
-use super::{Server, Terms};
+use super::{LeaseConfig, Server};
 use crate::decide::headers::{reset, window};
 
 /// The tightest limit that an answer tells of.
@@ -72,7 +72,7 @@ impl Quota {
     /// How many hits to ask for at once, when `rate` requests a second come and this much is `left` of
     /// the window: never so many that what
     /// all proxies together leave unspent exceeds the allowed error.
-    pub(crate) fn batch(&self, rate: f64, left: Duration, terms: &Terms) -> u64 {
+    pub(crate) fn batch(&self, rate: f64, left: Duration, terms: &LeaseConfig) -> u64 {
         let proxies = u64::from(terms.expected_proxies.max(1));
         let bound = self.limit.saturating_mul(terms.max_error_percent.into()) / 100 / (proxies + 1);
         let share = self.remaining / (2 * proxies);
@@ -87,7 +87,7 @@ impl Quota {
     }
 
     /// How many hits may go unreported, so that all proxies together stay within the error.
-    pub(crate) fn credit(&self, terms: &Terms) -> u64 {
+    pub(crate) fn credit(&self, terms: &LeaseConfig) -> u64 {
         let proxies = u64::from(terms.expected_proxies.max(1));
         let bound = self.limit.saturating_mul(terms.max_error_percent.into()) / 100 / proxies;
         bound.min(self.remaining / (2 * proxies))

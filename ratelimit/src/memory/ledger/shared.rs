@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use super::{Ledger, Room};
+use super::{LeaseTable, Room};
 
-type Ledgers = HashMap<(String, Room), Weak<Ledger>>;
+type Ledgers = HashMap<(String, Room), Weak<LeaseTable>>;
 
 static LEDGERS: LazyLock<Mutex<Ledgers>> = LazyLock::new(Mutex::default);
 
-impl Ledger {
+impl LeaseTable {
     /// The ledger of the service called `service`, of so much room. It lives as long as one of those
     /// that share it.
     pub(crate) fn shared(service: &str, room: Room) -> Arc<Self> {
@@ -34,10 +34,10 @@ mod tests {
     fn configurations_of_one_service_share_its_ledger_while_one_of_them_lives() {
         let ten = Room { entries: 10, bytes: 1000 };
         let twenty = Room { entries: 20, ..ten };
-        let first = Ledger::shared("a", ten);
-        assert!(Arc::ptr_eq(&first, &Ledger::shared("a", ten)));
-        assert!(!Arc::ptr_eq(&first, &Ledger::shared("b", ten)));
-        assert!(!Arc::ptr_eq(&first, &Ledger::shared("a", twenty)));
+        let first = LeaseTable::shared("a", ten);
+        assert!(Arc::ptr_eq(&first, &LeaseTable::shared("a", ten)));
+        assert!(!Arc::ptr_eq(&first, &LeaseTable::shared("b", ten)));
+        assert!(!Arc::ptr_eq(&first, &LeaseTable::shared("a", twenty)));
         let gone = Arc::downgrade(&first);
         drop(first);
         assert!(gone.upgrade().is_none());

@@ -6,22 +6,22 @@ use super::*;
 fn a_body_over_its_limit_passes_unseen_or_is_refused() {
     let limit = |over| Settings { body_limit: Some(BodyLimit { bytes: 1, over }), ..buffered() };
     // Before the headers' answer.
-    let mut machine = Machine::new(limit(Over::Skip));
+    let mut machine = Machine::new(limit(OverflowPolicy::Skip));
     machine.headers(REQUEST, false);
     assert!(data(&mut machine, REQUEST, false).0.is_empty());
     let actions = machine.answer(headers_ok());
     assert!(actions.contains(&Action::Count(Stat::BodySkipped)));
     assert!(actions.contains(&Action::Release(REQUEST)));
-    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), Stance::Pass));
+    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), PieceStatus::Pass));
     // After it.
-    let mut machine = Machine::new(limit(Over::Skip));
+    let mut machine = Machine::new(limit(OverflowPolicy::Skip));
     machine.headers(REQUEST, false);
     machine.answer(headers_ok());
     let (actions, stance) = data(&mut machine, REQUEST, true);
     let skipped = [Action::Count(Stat::BodySkipped), Action::RestoreLength(REQUEST)];
     assert_eq!(actions, skipped);
-    assert_eq!(stance, Stance::Release);
-    let mut machine = Machine::new(limit(Over::Reject));
+    assert_eq!(stance, PieceStatus::Release);
+    let mut machine = Machine::new(limit(OverflowPolicy::Reject));
     machine.headers(REQUEST, false);
     let (actions, _) = data(&mut machine, REQUEST, false);
     let refused = |action: &Action| matches!(action, Action::Reply(reply) if reply.status() == 413);
@@ -35,11 +35,11 @@ fn what_the_processor_is_not_to_see_stays_unseen_whatever_it_asks_for() {
     machine.headers(REQUEST, false);
     let more = r#"{"requestHeaders": {}, "modeOverride": {"requestBodyMode": "BUFFERED"}}"#;
     assert!(machine.answer(answer(more)).contains(&Action::Release(REQUEST)));
-    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), Stance::Pass));
+    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), PieceStatus::Pass));
     let mut machine = Machine::new(buffered());
     machine.skip();
-    assert_eq!(machine.headers(REQUEST, false), (Vec::new(), Stance::Pass));
-    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), Stance::Pass));
+    assert_eq!(machine.headers(REQUEST, false), (Vec::new(), PieceStatus::Pass));
+    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), PieceStatus::Pass));
 }
 
 #[test]

@@ -32,8 +32,8 @@ fn in_duplex_pieces_go_to_the_processor_while_the_headers_wait_and_the_headers_g
     let mut machine = duplex();
     machine.headers(REQUEST, false);
     let (actions, stance) = data(&mut machine, REQUEST, false);
-    assert!(matches!(sent(&actions).as_slice(), [What::Piece { end: false, .. }]));
-    assert_eq!(stance, Stance::Hold(Hold::Taken));
+    assert!(matches!(sent(&actions).as_slice(), [OutboundMessage::Piece { end: false, .. }]));
+    assert_eq!(stance, PieceStatus::Hold(StopMode::NoBuffer));
     // The one release is kept for the output of the piece.
     assert!(!released(&machine.answer(headers_ok())));
     let actions = machine.answer(output("x", false));
@@ -92,11 +92,11 @@ fn in_duplex_output_goes_inside_the_hook_of_the_next_piece_while_something_is_he
     let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
     let append = Action::AppendBody(REQUEST, b"a".to_vec());
     assert!(place(&Action::TakeBody(REQUEST)) < place(&append));
-    assert_eq!(stance, Stance::Flush(Hold::Taken));
+    assert_eq!(stance, PieceStatus::Flush(StopMode::NoBuffer));
     // Not at the end, which would go along.
     machine.answer(output("b", false));
     let (actions, stance) = data(&mut machine, REQUEST, true);
-    assert_eq!((appended(&actions, "b"), stance), (false, Stance::Hold(Hold::Taken)));
+    assert_eq!((appended(&actions, "b"), stance), (false, PieceStatus::Hold(StopMode::NoBuffer)));
     let actions = machine.answer(output("c", true));
     assert!(appended(&actions, "bc") && released(&actions));
 }
@@ -114,8 +114,8 @@ fn in_duplex_a_body_and_trailers_that_are_there_before_the_mode_is_go_to_the_pro
         )));
         assert!(actions.contains(&Action::TakeParked(direction)) && !released(&actions));
         let actions = machine.stream_taken(direction, Bytes::from_static(b"ab"));
-        let piece = What::Piece { bytes: Bytes::from_static(b"ab"), end: false };
-        assert_eq!(sent(&actions), [piece, What::Trailers], "{name}");
+        let piece = OutboundMessage::Piece { bytes: Bytes::from_static(b"ab"), end: false };
+        assert_eq!(sent(&actions), [piece, OutboundMessage::Trailers], "{name}");
         assert!(!released(&machine.answer(answer(&format!(
             r#"{{"{name}Body": {{"response": {{"bodyMutation": {{"streamedResponse": {{"body": "QUI="}}}}}}}}}}"#
         )))));
@@ -133,9 +133,9 @@ fn a_piece_without_bytes_that_is_not_the_last_is_not_shown() {
         let mut machine = Machine::new(Settings { modes, ..settings() });
         machine.headers(REQUEST, false);
         let (actions, stance) = machine.data(REQUEST, empty());
-        assert!(actions.is_empty() && matches!(stance, Stance::Hold(_)), "{mode:?}");
+        assert!(actions.is_empty() && matches!(stance, PieceStatus::Hold(_)), "{mode:?}");
         assert!(released(&machine.answer(headers_ok())), "{mode:?}");
-        assert_eq!(machine.data(REQUEST, empty()), (Vec::new(), Stance::Pass), "{mode:?}");
+        assert_eq!(machine.data(REQUEST, empty()), (Vec::new(), PieceStatus::Pass), "{mode:?}");
     }
 }
 
@@ -144,11 +144,11 @@ fn in_duplex_what_a_slow_processor_could_not_take_is_taken_when_it_has_room() {
     let mut machine = duplex();
     machine.headers(REQUEST, false);
     let late = Data { end: true, total: 2, limit: 1, backlog: true, bytes: Bytes::new };
-    assert_eq!(machine.data(REQUEST, late).1, Stance::Hold(Hold::Watermark));
+    assert_eq!(machine.data(REQUEST, late).1, PieceStatus::Hold(StopMode::Watermark));
     // Even while the headers' answer is outstanding.
     assert_eq!(machine.room(), [Action::TakeParked(REQUEST)]);
     let actions = machine.stream_taken(REQUEST, Bytes::from_static(b"ab"));
-    assert!(matches!(sent(&actions).as_slice(), [What::Piece { end: true, .. }]));
+    assert!(matches!(sent(&actions).as_slice(), [OutboundMessage::Piece { end: true, .. }]));
     assert!(machine.room().is_empty());
     // Nor does the headers' answer let go on what the processor has not seen.
     let mut machine = duplex();

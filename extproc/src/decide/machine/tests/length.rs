@@ -59,12 +59,12 @@ fn a_body_that_is_never_answered_goes_with_the_length_that_it_came_with() {
 
 #[test]
 fn a_body_that_is_not_shown_goes_with_the_length_that_it_came_with() {
-    let body_limit = Some(BodyLimit { bytes: 1, over: Over::Skip });
+    let body_limit = Some(BodyLimit { bytes: 1, over: OverflowPolicy::Skip });
     let mut machine = Machine::new(Settings { body_limit, ..buffered() });
     machine.headers(REQUEST, false);
     machine.answer(headers_ok());
     let (actions, stance) = data(&mut machine, REQUEST, false);
-    assert!(actions.contains(&RESTORED) && stance == Stance::Release);
+    assert!(actions.contains(&RESTORED) && stance == PieceStatus::Release);
     // The same when it is there before the headers' answer.
     let mut machine = Machine::new(Settings { body_limit, ..buffered() });
     machine.headers(REQUEST, false);

@@ -7,7 +7,7 @@ mod random;
 mod streaming;
 
 use callout_common::grpc::{CallError, Failure};
-use callout_common::{Direction, Hold};
+use callout_common::{Direction, StopMode};
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proto::processing_response::Response;
 
@@ -50,12 +50,12 @@ fn answer(json: &str) -> proto::ProcessingResponse {
     serde_json::from_str(json).unwrap()
 }
 
-fn data(machine: &mut Machine, direction: Direction, end: bool) -> (Vec<Action>, Stance) {
+fn data(machine: &mut Machine, direction: Direction, end: bool) -> (Vec<Action>, PieceStatus) {
     let bytes = || Bytes::from_static(b"ab");
     machine.data(direction, Data { end, total: 2, limit: 1 << 20, backlog: false, bytes })
 }
 
-fn trailers(machine: &mut Machine, direction: Direction) -> (Vec<Action>, Stance) {
+fn trailers(machine: &mut Machine, direction: Direction) -> (Vec<Action>, PieceStatus) {
     machine.trailers(direction, Bytes::new)
 }
 
@@ -63,7 +63,7 @@ fn headers_ok() -> proto::ProcessingResponse {
     answer(r#"{"requestHeaders": {}}"#)
 }
 
-fn sent(actions: &[Action]) -> Vec<What> {
+fn sent(actions: &[Action]) -> Vec<OutboundMessage> {
     let what = |action: &Action| match action {
         Action::Send { what, .. } => Some(what.clone()),
         _ => None,
@@ -90,11 +90,11 @@ fn response(response: Response) -> proto::ProcessingResponse {
 fn headers_are_held_until_their_answer() {
     let mut machine = Machine::new(settings());
     let (actions, stance) = machine.headers(REQUEST, false);
-    assert_eq!(sent(&actions), [What::Headers { end: false }]);
-    assert_eq!(stance, Stance::Hold(Hold::Watermark));
-    assert_eq!(data(&mut machine, REQUEST, false).1, Stance::Hold(Hold::Watermark));
+    assert_eq!(sent(&actions), [OutboundMessage::Headers { end: false }]);
+    assert_eq!(stance, PieceStatus::Hold(StopMode::Watermark));
+    assert_eq!(data(&mut machine, REQUEST, false).1, PieceStatus::Hold(StopMode::Watermark));
     assert!(released(&machine.answer(headers_ok())));
-    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), Stance::Pass));
+    assert_eq!(data(&mut machine, REQUEST, true), (Vec::new(), PieceStatus::Pass));
 }
 
 #[test]
@@ -102,8 +102,11 @@ fn a_buffered_body_goes_when_it_is_whole_and_headers_wait_for_its_answer() {
     let mut machine = Machine::new(buffered());
     machine.headers(REQUEST, false);
     assert!(!released(&machine.answer(headers_ok())));
-    assert_eq!(data(&mut machine, REQUEST, false), (Vec::new(), Stance::Hold(Hold::Buffer)));
-    assert_eq!(sent(&data(&mut machine, REQUEST, true).0), [What::Body { end: true }]);
+    assert_eq!(
+        data(&mut machine, REQUEST, false),
+        (Vec::new(), PieceStatus::Hold(StopMode::Buffer))
+    );
+    assert_eq!(sent(&data(&mut machine, REQUEST, true).0), [OutboundMessage::Body { end: true }]);
     let actions = machine
         .answer(answer(r#"{"requestBody": {"response": {"bodyMutation": {"body": "TkVX"}}}}"#));
     assert!(actions.contains(&Action::ReplaceBody(REQUEST, b"NEW".to_vec())));
@@ -115,7 +118,7 @@ fn a_body_that_is_whole_before_the_header_answer_goes_with_it() {
     let mut machine = Machine::new(buffered());
     machine.headers(REQUEST, false);
     data(&mut machine, REQUEST, true);
-    assert_eq!(sent(&machine.answer(headers_ok())), [What::Body { end: true }]);
+    assert_eq!(sent(&machine.answer(headers_ok())), [OutboundMessage::Body { end: true }]);
 }
 
 #[test]
@@ -125,9 +128,9 @@ fn trailers_follow_the_body_and_end_it_without_end_of_stream() {
     machine.headers(REQUEST, false);
     machine.answer(headers_ok());
     data(&mut machine, REQUEST, false);
-    assert_eq!(sent(&trailers(&mut machine, REQUEST).0), [What::Body { end: false }]);
+    assert_eq!(sent(&trailers(&mut machine, REQUEST).0), [OutboundMessage::Body { end: false }]);
     let actions = machine.answer(answer(r#"{"requestBody": {}}"#));
-    assert_eq!((sent(&actions), released(&actions)), (vec![What::Trailers], false));
+    assert_eq!((sent(&actions), released(&actions)), (vec![OutboundMessage::Trailers], false));
     assert!(released(&machine.answer(answer(r#"{"requestTrailers": {}}"#))));
 }
 
@@ -139,8 +142,8 @@ fn replacing_at_the_headers_swallows_the_rest_of_the_body() {
         r#"{"requestHeaders": {"response": {"status": "CONTINUE_AND_REPLACE", "bodyMutation": {"body": "Tg=="}}}}"#,
     ));
     assert!(released(&actions) && actions.contains(&Action::DropContentLength(REQUEST)));
-    assert_eq!(data(&mut machine, REQUEST, false).1, Stance::Swallow);
-    assert_eq!(trailers(&mut machine, REQUEST).1, Stance::Pass);
+    assert_eq!(data(&mut machine, REQUEST, false).1, PieceStatus::Discard);
+    assert_eq!(trailers(&mut machine, REQUEST).1, PieceStatus::Pass);
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn an_answer_that_nobody_waits_for_is_spurious_and_a_clean_close_is_not() {
     let mut machine = Machine::new(settings());
     machine.headers(REQUEST, true);
     assert!(released(&machine.closed(Ok(()))));
-    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), Stance::Pass));
+    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), PieceStatus::Pass));
 }
 
 #[test]
@@ -211,7 +214,7 @@ fn an_override_that_leaves_a_body_mode_out_switches_it_off() {
         r#"{"requestHeaders": {}, "modeOverride": {"responseHeaderMode": "SKIP"}}"#,
     ));
     assert!(released(&actions));
-    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), Stance::Pass));
+    assert_eq!(machine.headers(RESPONSE, true), (Vec::new(), PieceStatus::Pass));
 }
 
 #[test]

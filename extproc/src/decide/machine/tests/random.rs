@@ -50,7 +50,7 @@ proptest! {
         };
         let mut machine = Machine::new(Settings { modes, failure_mode_allow: open, ..settings() });
         let (mut actions, stance) = machine.headers(REQUEST, false);
-        let mut held = matches!(stance, Stance::Hold(_));
+        let mut held = matches!(stance, PieceStatus::Hold(_));
         let (mut ended, mut over) = (false, false);
         let check = |actions: &[Action], held: &mut bool, hook: bool, over: &mut bool| {
             for action in actions {
@@ -76,13 +76,13 @@ proptest! {
                 Input::Data(end) => {
                     ended = end;
                     let (actions, stance) = data(&mut machine, REQUEST, end);
-                    held |= matches!(stance, Stance::Hold(_));
+                    held |= matches!(stance, PieceStatus::Hold(_));
                     actions
                 }
                 Input::Trailers => {
                     ended = true;
                     let (actions, stance) = trailers(&mut machine, REQUEST);
-                    held |= matches!(stance, Stance::Hold(_));
+                    held |= matches!(stance, PieceStatus::Hold(_));
                     actions
                 }
                 Input::RequestHeaders => {

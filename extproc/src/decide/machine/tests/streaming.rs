@@ -27,10 +27,10 @@ impl Envoy {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             match action {
-                Action::Send { what: What::Piece { bytes, .. }, .. } => {
+                Action::Send { what: OutboundMessage::Piece { bytes, .. }, .. } => {
                     self.asked.push_back(bytes.to_vec());
                 }
-                Action::Send { what: What::Headers { .. }, .. } => {}
+                Action::Send { what: OutboundMessage::Headers { .. }, .. } => {}
                 Action::TakeBody(_) => self.kept.clear(),
                 Action::TakeParked(_) => {
                     let bytes = std::mem::take(&mut self.kept).into();
@@ -47,7 +47,7 @@ impl Envoy {
                     self.held = false;
                     self.out.append(&mut self.kept);
                 }
-                Action::Nudge(_) => self.nudged = true,
+                Action::Wakeup(_) => self.nudged = true,
                 Action::Gather(..) => self.gathers = true,
                 Action::Send { .. } | Action::Reply(_) => panic!("unexpected {action:?}"),
                 _ => {}
@@ -62,21 +62,25 @@ impl Envoy {
         let (actions, stance) =
             machine.data(REQUEST, Data { end, total, limit, backlog: false, bytes: || bytes });
         self.do_all(machine, actions);
-        if matches!(stance, Stance::Flush(_)) {
+        if matches!(stance, PieceStatus::Flush(_)) {
             assert!(self.held && !end, "a flush needs a hold, and is no end");
             self.out.append(&mut self.kept);
         }
         match stance {
-            Stance::Pass => {
+            PieceStatus::Pass => {
                 assert!(!self.held);
                 self.out.extend_from_slice(piece);
             }
-            Stance::Hold(Hold::Taken) | Stance::Flush(Hold::Taken) => self.held = true,
-            Stance::Hold(_) | Stance::Flush(_) => {
+            PieceStatus::Hold(StopMode::NoBuffer) | PieceStatus::Flush(StopMode::NoBuffer) => {
+                self.held = true
+            }
+            PieceStatus::Hold(_) | PieceStatus::Flush(_) => {
                 self.held = true;
                 self.kept.extend_from_slice(piece);
             }
-            Stance::Swallow | Stance::Release => panic!("nothing was replaced or skipped"),
+            PieceStatus::Discard | PieceStatus::Release => {
+                panic!("nothing was replaced or skipped")
+            }
         }
         self.over = end;
     }
@@ -86,7 +90,7 @@ impl Envoy {
 enum Beat {
     Piece(Vec<u8>),
     Answer(Option<Vec<u8>>),
-    Nudge,
+    Wakeup,
 }
 
 fn beats() -> impl Strategy<Value = Vec<Beat>> {
@@ -94,7 +98,7 @@ fn beats() -> impl Strategy<Value = Vec<Beat>> {
     let beat = prop_oneof![
         bytes().prop_map(Beat::Piece),
         proptest::option::of(bytes()).prop_map(Beat::Answer),
-        Just(Beat::Nudge),
+        Just(Beat::Wakeup),
     ];
     proptest::collection::vec(beat, 0..24)
 }
@@ -136,7 +140,7 @@ fn what_went_without_waiting_is_not_lost_when_the_headers_get_no_answer() {
     let mut machine = Machine::new(early);
     machine.headers(REQUEST, false);
     let (actions, stance) = trailers(&mut machine, REQUEST);
-    assert!(actions.is_empty() && matches!(stance, Stance::Hold(_)));
+    assert!(actions.is_empty() && matches!(stance, PieceStatus::Hold(_)));
     assert!(machine.answer(headers_ok()).contains(&Action::Release(REQUEST)));
 }
 
@@ -157,7 +161,7 @@ proptest! {
         let mut machine = Machine::new(Settings { modes, chunking, ..settings() });
         let mut envoy = Envoy::default();
         let (actions, stance) = machine.headers(REQUEST, false);
-        envoy.held = matches!(stance, Stance::Hold(_));
+        envoy.held = matches!(stance, PieceStatus::Hold(_));
         envoy.do_all(&mut machine, actions);
         let mut waiting = headers;
         let (mut expected, mut came) = (Vec::new(), Vec::new());
@@ -181,15 +185,15 @@ proptest! {
                     envoy.piece(&mut machine, &piece, index == count, limit);
                 }
                 Beat::Answer(with) => answer_one(&mut machine, &mut envoy, with, &mut expected),
-                Beat::Nudge if std::mem::take(&mut envoy.nudged) => {
-                    let actions = machine.nudged(REQUEST);
+                Beat::Wakeup if std::mem::take(&mut envoy.nudged) => {
+                    let actions = machine.woken(REQUEST);
                     envoy.do_all(&mut machine, actions);
                 }
-                Beat::Nudge if std::mem::take(&mut envoy.gathers) => {
+                Beat::Wakeup if std::mem::take(&mut envoy.gathers) => {
                     let actions = machine.gathered(REQUEST);
                     envoy.do_all(&mut machine, actions);
                 }
-                Beat::Nudge => {}
+                Beat::Wakeup => {}
             }
         }
         if waiting {
@@ -198,7 +202,7 @@ proptest! {
         }
         while !envoy.asked.is_empty() || std::mem::take(&mut envoy.nudged) {
             if envoy.asked.is_empty() {
-                let actions = machine.nudged(REQUEST);
+                let actions = machine.woken(REQUEST);
                 envoy.do_all(&mut machine, actions);
             } else {
                 answer_one(&mut machine, &mut envoy, None, &mut expected);

@@ -5,8 +5,8 @@ use super::*;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-fn terms(mode: Mode, server: Server) -> Terms {
-    Terms {
+fn terms(mode: Mode, server: Server) -> LeaseConfig {
+    LeaseConfig {
         mode,
         server,
         max_error_percent: 5,
@@ -100,7 +100,8 @@ impl Run {
         let terms = terms(self.mode, self.server);
         let start = Instant::now();
         let mut service = Service::new(start, self.limit, self.server);
-        let mut accounts: Vec<Account> = (0..self.proxies).map(|_| Account::new(start)).collect();
+        let mut accounts: Vec<LeaseState> =
+            (0..self.proxies).map(|_| LeaseState::new(start)).collect();
         let mut tally = Tally::default();
         let mut flights: Vec<Flight> = Vec::new();
         let mut reports: Vec<(usize, Instant, Claim)> = Vec::new();
@@ -113,7 +114,7 @@ impl Run {
             now += self.between * u32::try_from(draw % 3).unwrap();
             let is_lost = self.lost > 0 && draw / 7 % self.lost == 0;
             for (proxy, _, _claim) in drain(&mut reports, |(_, due, _)| *due <= now) {
-                let hits = accounts[proxy].bill();
+                let hits = accounts[proxy].take_unreported();
                 if hits > 0 {
                     tally.calls += 1;
                     let answer = service.ask(now, hits);
@@ -135,21 +136,23 @@ impl Run {
             let (turn, errand) = accounts[proxy].turn(now, &terms);
             match errand {
                 Some(errand) if is_lost => drop(errand),
-                Some(Errand::Prefetch(batch)) => {
+                Some(BackgroundCall::Prefetch(batch)) => {
                     tally.calls += 1;
                     flights.push(Flight { proxy, arrives: now + self.latency, batch, spent: 0 });
                 }
-                Some(Errand::Report(after, claim)) => reports.push((proxy, now + after, claim)),
+                Some(BackgroundCall::Report(after, claim)) => {
+                    reports.push((proxy, now + after, claim))
+                }
                 None => {}
             }
             match turn {
-                Turn::Refused(_) => {}
-                Turn::Admitted(_) => tally.admitted[window] += 1,
-                Turn::Ask(batch) if is_lost => {
+                Admission::Refused(_) => {}
+                Admission::Admitted(_) => tally.admitted[window] += 1,
+                Admission::Ask(batch) if is_lost => {
                     tally.wanted[window] -= 1;
                     drop(batch);
                 }
-                Turn::Ask(batch) => {
+                Admission::Ask(batch) => {
                     let mut hits = batch.hits;
                     loop {
                         tally.calls += 1;
@@ -276,10 +279,10 @@ fn a_hot_key_under_its_limit_is_a_tenth_of_the_calls_or_less() {
 }
 
 /// An account in the middle of a window of 10 000, with a rate of requests that makes batches.
-fn hot_account(mode: Mode) -> (Account, Terms, Instant) {
+fn hot_account(mode: Mode) -> (LeaseState, LeaseConfig, Instant) {
     let start = Instant::now();
     let terms = terms(mode, Server::EnvoyRatelimit);
-    let mut account = Account::new(start);
+    let mut account = LeaseState::new(start);
     let answer = Service::new(start, 10_000, Server::EnvoyRatelimit).ask(start, 1);
     account.answered(&answer, 1, 1, start, start, &terms);
     account.rate = 500.0;
@@ -291,10 +294,10 @@ fn a_batch_that_is_never_asked_for_does_not_end_the_lease() {
     let (mut account, terms, now) = hot_account(Mode::Lease);
     for _ in 0..3 {
         // Refused on its way, or its task dropped before its first poll.
-        let (Turn::Ask(batch), None) = account.turn(now, &terms) else { panic!("no call") };
+        let (Admission::Ask(batch), None) = account.turn(now, &terms) else { panic!("no call") };
         assert!(batch.hits > 1, "the lease is dead");
         // Whoever comes meanwhile asks for itself alone.
-        let (Turn::Ask(other), None) = account.turn(now, &terms) else { panic!("no call") };
+        let (Admission::Ask(other), None) = account.turn(now, &terms) else { panic!("no call") };
         assert_eq!(other.hits, 1);
     }
 }
@@ -305,40 +308,43 @@ fn an_errand_that_is_never_run_is_asked_of_the_next_request() {
     (account.tokens, account.batch) = (9, 100);
     for _ in 0..3 {
         let (_, errand) = account.turn(now, &terms);
-        assert!(matches!(errand, Some(Errand::Prefetch(Batch { hits: 2.., .. }))));
+        assert!(matches!(errand, Some(BackgroundCall::Prefetch(Batch { hits: 2.., .. }))));
         assert!(account.turn(now, &terms).1.is_none(), "two at a time");
     }
     let (mut account, terms, now) = hot_account(Mode::Async);
     for _ in 0..3 {
         let (_, errand) = account.turn(now, &terms);
-        assert!(matches!(errand, Some(Errand::Report(..))));
+        assert!(matches!(errand, Some(BackgroundCall::Report(..))));
         assert!(account.turn(now, &terms).1.is_none(), "two at a time");
     }
-    assert_eq!(account.bill(), 6);
+    assert_eq!(account.take_unreported(), 6);
 }
 
 #[test]
 fn a_refusal_holds_until_the_window_surely_ends() {
     let now = Instant::now();
     let mut service = Service::new(now, 1, Server::Generic);
-    let mut account = Account::new(now);
+    let mut account = LeaseState::new(now);
     let terms = terms(Mode::CacheOverLimit, Server::Generic);
     service.ask(now, 1);
     let refusal = service.ask(now, 1);
     account.answered(&refusal, 1, 1, now, now, &terms);
-    assert!(matches!(account.turn(now + 8 * Duration::from_secs(1), &terms).0, Turn::Refused(_)));
+    assert!(matches!(
+        account.turn(now + 8 * Duration::from_secs(1), &terms).0,
+        Admission::Refused(_)
+    ));
     // The service's whole seconds may be one too many.
     let later = now + Duration::from_secs(9);
-    assert!(matches!(account.turn(later, &terms).0, Turn::Ask(Batch { hits: 1, .. })));
+    assert!(matches!(account.turn(later, &terms).0, Admission::Ask(Batch { hits: 1, .. })));
 }
 
 #[test]
 fn an_answer_that_is_for_one_request_alone_is_no_lease() {
     let now = Instant::now();
-    let mut account = Account::new(now);
+    let mut account = LeaseState::new(now);
     let terms = terms(Mode::Lease, Server::Generic);
     let mut answer = Service::new(now, 1000, Server::Generic).ask(now, 1);
     answer.dynamic_metadata = Some(callout_protos::pbjson_types::Struct::default());
     account.answered(&answer, 1, 1, now, now, &terms);
-    assert!(matches!(account.turn(now, &terms).0, Turn::Ask(Batch { hits: 1, .. })));
+    assert!(matches!(account.turn(now, &terms).0, Admission::Ask(Batch { hits: 1, .. })));
 }
