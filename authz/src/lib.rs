@@ -16,7 +16,7 @@ mod stats;
 use std::sync::Arc;
 
 use callout_common::cluster_streams::ClusterStreams;
-use callout_common::unreadable::UnreadableMetadata;
+use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use call::check_call::CheckResult;

@@ -21,7 +21,6 @@ pub mod tasks;
 pub mod api;
 pub mod envoy;
 pub mod http;
-pub mod unreadable;
 
 pub use api::config::{ConfigError, RawConfig};
 pub use envoy::reply::{Reply, ReplyPart};

@@ -5,13 +5,13 @@ use std::time::Duration;
 use callout_common::ConfigError;
 use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::envoy::attributes::Attribute;
-use callout_common::unreadable::OnUnreadable;
+use callout_common::filter::unreadable::OnUnreadable;
 use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
 
-use crate::decide::failure::FailurePolicy;
-use crate::memory::key::{Chosen, KeyRule, Omit};
+use crate::config::failure::FailurePolicy;
+use crate::config::key_rule::{Chosen, KeyRule, Omit};
 
 /// Longest life of a decision, stale or not.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -1,6 +1,8 @@
 //! `envoy.extensions.filters.http.ext_authz.v3.ExtAuthz` and `ExtAuthzPerRoute`, checked.
 
 pub(crate) mod extensions;
+pub(crate) mod failure;
+pub(crate) mod key_rule;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use proto::ext_authz::Services;
 use proto::ext_authz_per_route::Override;
 
 use crate::config::extensions::{Callout, Fields, RouteFields};
-use crate::memory::key::fingerprint;
+use crate::config::key_rule::fingerprint;
 
 /// What the built-in waits for an answer when no timeout is set.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -326,7 +328,7 @@ fn labels(key: &str) -> Result<HashMap<String, String>, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::failure::FailurePolicy;
+    use crate::config::failure::FailurePolicy;
 
     const SERVICE: &str = r#""grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}}"#;
 

@@ -4,4 +4,3 @@ pub(crate) mod verdict;
 pub(crate) mod query;
 pub(crate) mod edits;
 pub(crate) mod strict;
-pub(crate) mod failure;

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use auth::check_response::HttpResponse;
 use callout_common::Reply;
+use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::grpc::Failure;
 use callout_common::http::rules::{valid_name, valid_value};
-use callout_common::unreadable::UnreadableMetadata;
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::service::auth::v3 as auth;
 use callout_protos::pbjson_types::{Struct, value::Kind};
 
 use crate::config::Config;
+use crate::config::failure::Class;
 use crate::decide::edits::{Edits, Invalid, plan};
-use crate::decide::failure::Class;
 use crate::decide::strict;
 
 /// The key of a reply's metadata that says for how many seconds its decision may be kept.

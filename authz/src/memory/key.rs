@@ -12,6 +12,7 @@ use callout_common::envoy::attributes::Attribute;
 use callout_protos::envoy::config::core::v3::Metadata;
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
+use crate::config::key_rule::{KeyRule, Omit};
 use crate::request::{SERVICE, View};
 
 /// Headers that differ from request to request and say nothing of who asks for what.
@@ -49,35 +50,6 @@ impl Key {
     pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
-}
-
-/// What a key is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum KeyRule {
-    /// Everything that is sent, but the noise.
-    Everything,
-    /// What the operator chose.
-    Custom(Chosen),
-}
-
-/// `callout.cache.key`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chosen {
-    pub(crate) headers: Vec<String>,
-    pub(crate) attributes: Vec<Attribute>,
-    /// The context extensions and both metadata contexts.
-    pub(crate) context: bool,
-    pub(crate) omit: Omit,
-}
-
-/// What is left out of a chosen key that would be in it otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "four independent choices of the operator")]
-pub(crate) struct Omit {
-    pub(crate) method: bool,
-    pub(crate) authority: bool,
-    pub(crate) path: bool,
-    pub(crate) route: bool,
 }
 
 /// What a request is besides its [`View`].
@@ -213,11 +185,6 @@ impl Keys {
             || !typed_filter_metadata.is_empty()
             || (!self.dynamic && extensions)
     }
-}
-
-/// The fingerprint of a route's configuration.
-pub(crate) fn fingerprint(bytes: &[u8]) -> [u8; 32] {
-    *blake3::hash(bytes).as_bytes()
 }
 
 fn sent_parts(

@@ -12,7 +12,6 @@ use crate::api::config::ConfigError;
 use crate::api::text::sanitized;
 use crate::envoy::attributes::{Attribute, Kind, NAMED};
 use crate::envoy::types::Map;
-use crate::filter::context::StreamContext;
 
 /// A parsed expression.
 #[derive(Debug)]
@@ -51,24 +50,6 @@ pub enum Outcome {
     Null,
     /// Anything else, by the name of its type.
     Other(&'static str),
-}
-
-impl<E: Send + 'static> AttributeSource for StreamContext<'_, E> {
-    fn text(&self, attribute: Attribute) -> Option<&[u8]> {
-        self.attribute(attribute)
-    }
-
-    fn number(&self, attribute: Attribute) -> Option<u64> {
-        self.attribute_int(attribute)
-    }
-
-    fn truth(&self, attribute: Attribute) -> Option<bool> {
-        self.attribute_bool(attribute)
-    }
-
-    fn lines(&self, map: Map) -> Vec<(&[u8], &[u8])> {
-        self.headers(map).all().into_iter().map(|line| (line.name, line.value)).collect()
-    }
 }
 
 impl Expression {

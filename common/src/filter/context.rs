@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::task::AbortHandle;
 
+use crate::api::cel::AttributeSource;
 use crate::api::format::CommandOperator;
 use crate::envoy::attributes::Attribute;
 use crate::envoy::host::Host;
@@ -287,6 +288,24 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
             tokio::time::sleep(delay).await;
             event
         });
+    }
+}
+
+impl<E: Send + 'static> AttributeSource for StreamContext<'_, E> {
+    fn text(&self, attribute: Attribute) -> Option<&[u8]> {
+        self.attribute(attribute)
+    }
+
+    fn number(&self, attribute: Attribute) -> Option<u64> {
+        self.attribute_int(attribute)
+    }
+
+    fn truth(&self, attribute: Attribute) -> Option<bool> {
+        self.attribute_bool(attribute)
+    }
+
+    fn lines(&self, map: Map) -> Vec<(&[u8], &[u8])> {
+        self.headers(map).all().into_iter().map(|line| (line.name, line.value)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod gate;
 pub mod call_stats;
 pub mod stream;
+pub mod unreadable;
 pub mod context;
 pub mod decision;
 pub mod metadata;

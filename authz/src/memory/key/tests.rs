@@ -5,6 +5,7 @@ use callout_protos::pbjson_types::ListValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::key_rule::Chosen;
 use crate::config::{BodyLimits, Config};
 use crate::request::{self, Body, Peer};
 

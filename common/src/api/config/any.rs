@@ -5,7 +5,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use serde_json::{Map, Value as Json};
 
 use super::ConfigError;
-use super::message::described;
+use super::descriptions::described;
 use super::scalar::unexpected;
 use callout_protos::pbjson_types::Any;
 

@@ -182,7 +182,7 @@ mod tests {
     use prost::{Message, Name};
     use serde_json::json;
 
-    use super::super::message::described;
+    use super::super::descriptions::described;
     use super::*;
 
     fn read_as<M: Message + Name + Default>(json: &Json) -> Result<M, String> {

@@ -1,14 +1,12 @@
 //! A built-in filter's own configuration message, in any of the forms in which Envoy hands it over.
 
-use std::sync::LazyLock;
-
-use callout_protos::FILE_DESCRIPTOR_SET;
 use callout_protos::pbjson_types::Struct;
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::descriptions::described;
 use super::nearest::nearest;
 use super::{ConfigError, RawConfig, any, json, scalar};
 
@@ -176,13 +174,6 @@ fn binary<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, ConfigError> {
         .map_err(|error| garbage(error.to_string()))?;
     known(&dynamic)?;
     Ok(message)
-}
-
-/// The description of the message called `name`.
-pub(super) fn described(name: &str) -> Option<MessageDescriptor> {
-    static POOL: LazyLock<Option<DescriptorPool>> =
-        LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
-    POOL.as_ref()?.get_message_by_name(name)
 }
 
 /// Refuses fields that are not described, at any depth.

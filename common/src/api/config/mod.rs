@@ -1,6 +1,7 @@
 //! Configuration as Envoy hands it over, and the error that refuses it.
 
 mod any;
+mod descriptions;
 mod json;
 mod message;
 mod nearest;
