@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use callout_integration::envoy::Options;
+use callout_integration::envoy::{Form, Options};
 use callout_integration::prelude::*;
 use callout_integration::tools;
 
@@ -152,6 +152,37 @@ async fn a_request_that_is_answered_the_moment_it_goes_on_ends_well() {
             assert_eq!(envoy.stat("panics").await, 0);
             let (status, log) = envoy.stop().await.unwrap();
             assert!(status.success(), "{version} {kind:?}: {status}\n{log}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_whose_configuration_another_module_made_is_closed() {
+    for version in Version::ALL {
+        for (kind, other) in [
+            (Kind::Authz, Kind::RateLimit),
+            (Kind::RateLimit, Kind::ExtProc),
+            (Kind::ExtProc, Kind::Authz),
+        ] {
+            let upstream = Upstream::start(Answer::default()).await.unwrap();
+            let services = Services::start(Script::default()).await.unwrap();
+            let disabled =
+                if other == Kind::RateLimit { json!({}) } else { json!({"disabled": true}) };
+            let mut route = other.module_route(Form::Message, disabled);
+            let bootstrap =
+                Bootstrap::new(upstream.port(), vec![kind.module(json!({}), services.port())])
+                    .per_route(json!({kind.name(): route[other.name()].take()}));
+            let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+            for _ in 0..3 {
+                let response = Request::get("/").send(envoy.port()).await;
+                assert_eq!(response.status, 500, "{version} {kind:?}");
+            }
+            assert!(upstream.seen().is_empty(), "{version} {kind:?}");
+            envoy.stat_becomes("live_streams", 0).await.unwrap();
+            let (status, log) = envoy.stop().await.unwrap();
+            assert!(status.success(), "{version} {kind:?}: {status}\n{log}");
+            let said = log.matches("was made by another filter or module").count();
+            assert_eq!(said, 1, "{version} {kind:?}: {log}");
         }
     }
 }

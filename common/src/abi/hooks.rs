@@ -10,8 +10,8 @@ use super::bindings::types::envoy_dynamic_module_type_envoy_buffer as EnvoyBuffe
 use super::buffer::borrow;
 use super::config_host::AbiConfigHost;
 use super::host::AbiHost;
+use super::routes;
 use crate::api::config::ConfigError;
-use crate::envoy::route_config::RouteConfig;
 use crate::envoy::types::Direction::{self, Request, Response};
 use crate::runner::export::{AnyFilter, configure_named, route_named};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
@@ -106,7 +106,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
         // SAFETY: as above.
         let bytes = unsafe { borrow(bytes) };
         match text(name).and_then(|name| route_named(super::filters(), name, bytes)) {
-            Ok(route) => Box::into_raw(Box::<RouteConfig>::new(route)).cast_const().cast(),
+            Ok(route) => routes::keep(route),
             Err(error) => refuse(name, "per-route configuration", &error),
         }
     })
@@ -114,11 +114,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(config: *const c_void) {
-    guard((), || {
-        // SAFETY: made by `per_route_config_new`, and Envoy destroys it once. It may be dropped on
-        // any thread: it is Send and Sync.
-        drop(unsafe { Box::from_raw(config.cast_mut().cast::<RouteConfig>()) });
-    });
+    guard((), || routes::forget(config));
 }
 
 #[unsafe(no_mangle)]

@@ -14,6 +14,7 @@ mod host;
 mod kinds;
 mod log;
 mod metadata;
+mod routes;
 mod scheduler;
 mod table;
 

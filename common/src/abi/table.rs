@@ -1,5 +1,6 @@
 //! Envoy's callbacks, resolved once when the library is loaded.
 
+use core::ffi::c_void;
 use std::sync::OnceLock;
 
 use super::bindings::newer::Newer;
@@ -11,6 +12,8 @@ pub(super) struct Table {
     pub(super) required: Required,
     /// Those that came later: each is an error where this Envoy lacks it.
     pub(super) newer: Newer,
+    /// Envoy is older than 1.39.
+    pub(super) before_1_39: bool,
 }
 
 static TABLE: OnceLock<Result<Table, String>> = OnceLock::new();
@@ -35,5 +38,11 @@ fn load() -> Result<Table, String> {
     let required = unsafe { Required::from_library(this()) }.map_err(|error| error.to_string())?;
     // SAFETY: as above; missing callbacks stay errors in their fields.
     let newer = unsafe { Newer::from_library(this()) }.map_err(|error| error.to_string())?;
-    Ok(Table { required, newer })
+    let this = this();
+    // SAFETY: the callback is only looked for, not called.
+    let came_with_1_39 = unsafe {
+        this.get::<*const c_void>(b"envoy_dynamic_module_callback_http_get_header_values\0")
+    };
+    let before_1_39 = came_with_1_39.is_err();
+    Ok(Table { required, newer, before_1_39 })
 }

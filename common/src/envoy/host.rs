@@ -137,6 +137,11 @@ pub(crate) trait HostEnd: Host {
     /// Answers the request part by part. May re-enter the filter, and the last part may end the
     /// stream.
     fn send_part(&mut self, part: &ReplyPart);
+    /// Whether this Envoy has one mark "goes on" for both directions (1.38).
+    fn marks_both_directions(&self) -> bool;
+    /// Ends the response that is held, and complete, with trailers, which may have no line.
+    /// Re-enters the trailers hook.
+    fn end_with_trailers(&mut self, lines: &[(String, Vec<u8>)]);
     /// Lets a held direction go on. Re-enters the filter and may end the stream.
     fn resume(&mut self, direction: Direction);
     /// Resets the stream. Re-enters the filter and may end the stream.

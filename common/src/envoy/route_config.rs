@@ -19,6 +19,12 @@ impl RouteConfig {
         Self(Arc::new(route))
     }
 
+    /// One that no filter takes for its own.
+    pub(crate) fn foreign() -> Self {
+        struct Foreign;
+        Self(Arc::new(Foreign))
+    }
+
     pub(crate) fn downcast<R: Send + Sync + 'static>(self) -> Option<Arc<R>> {
         self.0.downcast().ok()
     }

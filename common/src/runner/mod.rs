@@ -1,47 +1,27 @@
 //! The runner of one stream: calls the filter's hooks, catches their panics, keeps the holds, and
 //! carries decisions out after the filter's borrow has ended.
 
+mod carry_out;
+mod flow;
+
 pub mod export;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use crate::api::config::ConfigError;
 use crate::envoy::host::{Host, HostEnd};
-use crate::envoy::reply::{Reply, ReplyPart};
-use crate::envoy::types::Body;
+use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
 use crate::filter::context::{StreamContext, Work};
-use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
+use crate::filter::decision::{HookStatus, StopMode};
 use crate::filter::stats::{Counter, Gauge, Setup};
 use crate::filter::{Filter, HttpStream};
 use crate::tasks::mailbox::{Message, TaskFailure};
-
-/// What a headers hook tells Envoy; the numbers are the ABI's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HeadersStatus {
-    Continue = 0,
-    StopIteration = 1,
-    StopAllIterationAndWatermark = 4,
-}
-
-/// What a body hook tells Envoy; the numbers are the ABI's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyStatus {
-    Continue = 0,
-    StopIterationAndBuffer = 1,
-    StopIterationAndWatermark = 2,
-    StopIterationNoBuffer = 3,
-}
-
-/// What a trailers hook tells Envoy; the numbers are the ABI's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TrailersStatus {
-    Continue = 0,
-    StopIteration = 1,
-}
+pub(crate) use flow::{BodyStatus, HeadersStatus, TrailersStatus};
+use flow::{Flow, Mark};
 
 /// A stream of any filter, as the exported hooks call it. Every method may be re-entered from
 /// inside itself, through the calls that end or resume the stream.
@@ -75,48 +55,6 @@ impl RunnerStats {
     }
 }
 
-/// How far the stream has come, as far as holds and ends go.
-#[derive(Debug, Clone, Copy, Default)]
-struct Flow {
-    request: Option<StopMode>,
-    response: Option<StopMode>,
-    /// The request's headers went on to the upstream.
-    request_left: bool,
-    /// There is a response, whoever made it.
-    response_began: bool,
-    /// The response's headers went on to the client, so it is too late for a reply.
-    response_left: bool,
-    /// The filter sends its answer part by part: its hooks run no more, its events do.
-    replying: bool,
-    /// The filter answered, reset or panicked; nothing of it runs any more.
-    done: bool,
-    /// Envoy ended the stream; nothing may be asked of the host any more.
-    ended: bool,
-}
-
-impl Flow {
-    const fn held(&self, direction: Direction) -> Option<StopMode> {
-        match direction {
-            Direction::Request => self.request,
-            Direction::Response => self.response,
-        }
-    }
-
-    const fn left(&mut self, direction: Direction) {
-        match direction {
-            Direction::Request => self.request_left = true,
-            Direction::Response => self.response_left = true,
-        }
-    }
-
-    const fn hold(&mut self, direction: Direction, hold: Option<StopMode>) {
-        match direction {
-            Direction::Request => self.request = hold,
-            Direction::Response => self.response = hold,
-        }
-    }
-}
-
 /// How a hook of the filter ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome<T> {
@@ -125,7 +63,7 @@ enum Outcome<T> {
     Failed,
 }
 
-/// The route has the per-route configuration of another filter.
+/// The route has the per-route configuration of another filter or module.
 struct ForeignRoute;
 
 pub(crate) struct Runner<F: Filter> {
@@ -178,9 +116,12 @@ impl<F: Filter> Runner<F> {
         match outcome {
             Ok(Ok(decision)) => Outcome::Decided(decision),
             Ok(Err(ForeignRoute)) => {
-                tracing::error!(
-                    "the route's configuration belongs to another filter of this library"
-                );
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    tracing::error!(
+                        "a route's configuration was made by another filter or module than the one that has it: requests on that route are answered with 500"
+                    );
+                });
                 Outcome::Failed
             }
             Err(payload) => {
@@ -216,120 +157,6 @@ impl<F: Filter> Runner<F> {
         }
     }
 
-    /// Ends the stream for this filter: no more hooks, no more work. Comes before the call to Envoy,
-    /// which may destroy the stream.
-    fn finish(&self) {
-        self.update(|flow| {
-            flow.done = true;
-            flow.request = None;
-            flow.response = None;
-        });
-        self.close_work();
-    }
-
-    /// Nothing that Envoy calls while a hook of the filter runs may panic; what is borrowed then is
-    /// closed when the hook has ended.
-    fn close_work(&self) {
-        if let Ok(mut work) = self.work.try_borrow_mut() {
-            work.close();
-        }
-    }
-
-    /// Answers the request. When a response is on its way already, it is too late: if the request
-    /// has not even left and nothing of the response is held here, the response is somebody's local
-    /// reply and stands; else the exchange can't go on and is reset.
-    fn reply(&self, host: &mut dyn HostEnd, reply: &Reply) {
-        let flow = self.flow.get();
-        self.finish();
-        if flow.replying {
-            host.reset(reply.details_str());
-        } else if !flow.response_left {
-            host.send_reply(reply);
-        } else if flow.request_left || flow.response.is_some() {
-            host.reset(reply.details_str());
-        }
-    }
-
-    fn reset(&self, host: &mut dyn HostEnd, details: &str) {
-        self.finish();
-        host.reset(details);
-    }
-
-    /// Changes bodies, in order. `false` when Envoy answered or ended the stream meanwhile: what was
-    /// to follow must not.
-    fn edit(&self, host: &mut dyn HostEnd, edits: Vec<BodyEdit>) -> bool {
-        let began = self.flow.get().response_began;
-        for edit in edits {
-            match edit {
-                BodyEdit::TakePiece(direction) => host.drain_body(Body::received(direction)),
-                BodyEdit::Keep(direction, bytes) => {
-                    host.drain_body(Body::buffered(direction));
-                    host.append_body(direction, &bytes);
-                }
-                BodyEdit::Limit(bytes) => host.set_buffer_limit(bytes),
-            }
-            let flow = self.flow.get();
-            if flow.ended || flow.done || flow.response_began != began {
-                // The request is answered; it never goes on.
-                self.update(|flow| flow.request = None);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Carries `step` out; says how the direction is held afterwards, or `None` to go on.
-    fn act(
-        &self,
-        host: &mut dyn HostEnd,
-        direction: Direction,
-        step: HookStatus,
-    ) -> Option<StopMode> {
-        match step {
-            // Only a filter that says so in this very hook has taken this very piece.
-            HookStatus::Continue if self.flow.get().held(direction) == Some(StopMode::NoBuffer) => {
-                return Some(StopMode::Watermark);
-            }
-            HookStatus::Continue => {}
-            HookStatus::Edit(edits, then) => {
-                if !self.edit(host, edits) {
-                    return Some(StopMode::NoBuffer);
-                }
-                return self.act(host, direction, *then);
-            }
-            HookStatus::Pause(hold) => self.update(|flow| flow.hold(direction, Some(hold))),
-            HookStatus::Flush(hold) => {
-                if self.flow.get().held(direction).is_some() {
-                    self.update(|flow| flow.left(direction));
-                    self.continue_direction(host, direction);
-                    // Letting data go on may have ended the stream.
-                    if self.flow.get().ended {
-                        return Some(hold);
-                    }
-                }
-                self.update(|flow| flow.hold(direction, Some(hold)));
-            }
-            HookStatus::Release => self.update(|flow| flow.hold(direction, None)),
-            HookStatus::Reply(reply) => {
-                if direction == Direction::Response {
-                    // The piece at hand is held by this very hook.
-                    self.update(|flow| flow.response = Some(StopMode::NoBuffer));
-                }
-                self.reply(host, &reply);
-                return Some(StopMode::NoBuffer);
-            }
-            HookStatus::Reset(details) => {
-                self.reset(host, details);
-                return Some(StopMode::NoBuffer);
-            }
-        }
-        let held = self.flow.get().held(direction);
-        if held.is_none() {
-            self.update(|flow| flow.left(direction));
-        }
-        held
-    }
-
     /// What a hook answers without asking the filter, if that is the case: after the filter's own
     /// end, and while everything is held. Nothing of a request passes in either; the response that
     /// runs after our end is our own reply.
@@ -345,82 +172,19 @@ impl<F: Filter> Runner<F> {
             .then_some(Some(StopMode::AllIteration))
     }
 
-    fn resume(&self, host: &mut dyn HostEnd, resume: EventAction) {
-        match resume {
-            EventAction::Stay => {}
-            EventAction::Edit(edits, then) => {
-                if self.edit(host, edits) {
-                    self.resume(host, *then);
-                }
-            }
-            EventAction::Request => self.resume_if_held(host, Direction::Request),
-            EventAction::Response => self.resume_if_held(host, Direction::Response),
-            EventAction::Both => {
-                self.resume_if_held(host, Direction::Request);
-                self.resume_if_held(host, Direction::Response);
-            }
-            EventAction::Reply(reply) => self.reply(host, &reply),
-            EventAction::Send(parts) => self.send(host, &parts),
-            EventAction::Reset(details) => self.reset(host, details),
+    /// A hook of `direction` leaves it held so.
+    fn note_hold(&self, host: &dyn HostEnd, direction: Direction, held: Option<StopMode>) {
+        let inside = direction == Direction::Response && self.flow.get().resuming;
+        if inside && held.is_some() && host.marks_both_directions() {
+            self.update(|flow| flow.mark = Mark::Set);
         }
-    }
-
-    /// Sends parts of a reply, which has to begin with its headers, while the request is held.
-    fn send(&self, host: &mut dyn HostEnd, parts: &[ReplyPart]) {
-        for part in parts {
-            let flow = self.flow.get();
-            if flow.done || flow.ended {
-                return;
-            }
-            let begins = matches!(part, ReplyPart::Headers { .. });
-            let fits = if begins { flow.request.is_some() && !flow.response_left } else { true };
-            if begins == flow.replying || !fits {
-                return self.reset(host, "callout_reply_out_of_order");
-            }
-            self.update(|flow| flow.replying = true);
-            if part.ends() {
-                self.finish();
-            }
-            host.send_part(part);
-        }
-    }
-
-    /// Lets a held direction go on. A direction that is not held has nothing to resume; asking
-    /// Envoy all the same would crash it. A request that was answered before it left never leaves.
-    fn resume_if_held(&self, host: &mut dyn HostEnd, direction: Direction) {
-        let flow = self.flow.get();
-        if flow.ended || flow.done || flow.replying || flow.held(direction).is_none() {
-            return;
-        }
-        if direction == Direction::Request && flow.response_began && !flow.request_left {
-            return;
-        }
-        self.update(|flow| {
-            flow.hold(direction, None);
-            flow.left(direction);
-        });
-        self.continue_direction(host, direction);
-    }
-
-    fn continue_direction(&self, host: &mut dyn HostEnd, direction: Direction) {
-        host.resume(direction);
-        let flow = self.flow.get();
-        if !flow.ended && !flow.done {
-            // A panic here is counted; what was let go has gone.
-            let _ = self.run(host, |stream, cx| stream.resumed(cx, direction));
-        }
-    }
-
-    fn end(&self) {
-        self.update(|flow| flow.ended = true);
-        self.close_work();
     }
 }
 
 impl<F: Filter> AnyStream for Runner<F> {
     fn headers(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> HeadersStatus {
         if direction == Direction::Response {
-            self.update(|flow| flow.response_began = true);
+            self.update(|flow| (flow.response_began, flow.bodiless) = (true, end));
         }
         let held = self.status_when_inert(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
@@ -429,6 +193,7 @@ impl<F: Filter> AnyStream for Runner<F> {
             });
             self.act(host, direction, step)
         });
+        self.note_hold(host, direction, held);
         match held {
             None => HeadersStatus::Continue,
             Some(StopMode::AllIteration) => HeadersStatus::StopAllIterationAndWatermark,
@@ -444,6 +209,7 @@ impl<F: Filter> AnyStream for Runner<F> {
             });
             self.act(host, direction, step)
         });
+        self.note_hold(host, direction, held);
         match held {
             None => BodyStatus::Continue,
             Some(StopMode::Buffer) => BodyStatus::StopIterationAndBuffer,
@@ -453,6 +219,11 @@ impl<F: Filter> AnyStream for Runner<F> {
     }
 
     fn trailers(&self, host: &mut dyn HostEnd, direction: Direction) -> TrailersStatus {
+        if self.flow.get().mark == Mark::Clearing {
+            // Not the filter's: see `Runner::clear_mark`.
+            self.update(|flow| flow.mark = Mark::Clear);
+            return TrailersStatus::StopIteration;
+        }
         let held = self.status_when_inert(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_trailers(cx),
@@ -460,6 +231,7 @@ impl<F: Filter> AnyStream for Runner<F> {
             });
             self.act(host, direction, step)
         });
+        self.note_hold(host, direction, held);
         if held.is_none() { TrailersStatus::Continue } else { TrailersStatus::StopIteration }
     }
 

@@ -251,12 +251,16 @@ fn a_response_that_grows_over_the_limit_is_replaced_by_envoy_and_touched_no_more
 
 #[test]
 fn an_answer_that_comes_inside_the_resume_can_be_held_and_let_go() {
-    let (mut bench, _) = bench("hold both");
-    bench.host.answer_at_once = Some(404);
-    assert_eq!(bench.body(REQUEST, b"ab", true), Progress::No);
-    assert!(bench.fire());
-    // The response was held from inside the first half of "both", and the second half let it go.
-    assert_eq!(bench.host.resumed, [REQUEST, RESPONSE]);
+    for one_mark in [false, true] {
+        let (mut bench, _) = bench("hold both");
+        bench.host.answer_at_once = Some(404);
+        bench.host.one_mark = one_mark;
+        assert_eq!(bench.body(REQUEST, b"ab", true), Progress::No);
+        assert!(bench.fire());
+        // The response was held from inside the first half of "both", and the second half let it go.
+        assert_eq!(bench.host.resumed, [REQUEST, RESPONSE], "{one_mark}");
+        assert!(bench.host.resets.is_empty());
+    }
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl<F: Filter> Bench<F> {
         self.host.set_map(map, lines);
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.headers(&mut self.host, direction, end);
-        Progress::when(status == HeadersStatus::Continue)
+        self.host.mark = status == HeadersStatus::Continue;
+        Progress::when(self.host.mark)
     }
 
     /// Sends a piece of a body; `end` with the last.
@@ -132,6 +133,7 @@ impl<F: Filter> Bench<F> {
         self.host.bodies.insert(Body::received(direction), piece.to_vec());
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.body(&mut self.host, direction, end);
+        self.host.mark = status == BodyStatus::Continue;
         let piece = self.host.bodies.remove(&Body::received(direction)).unwrap_or_default();
         match status {
             BodyStatus::StopIterationAndBuffer => _ = self.host.watermarked.remove(&direction),
@@ -153,7 +155,8 @@ impl<F: Filter> Bench<F> {
         self.host.set_map(map, lines);
         let _guard = runtime::use_here(self.runtime.handle());
         let status = self.runner.trailers(&mut self.host, direction);
-        Progress::when(status == TrailersStatus::Continue)
+        self.host.mark = status == TrailersStatus::Continue;
+        Progress::when(self.host.mark)
     }
 
     /// Lets work off the worker run until it commits an event, and fires that. `false` when nothing

@@ -14,7 +14,7 @@ use crate::envoy::types::Direction;
 use crate::envoy::types::{
     Body, Header, Level, Map, MetadataSource, MetadataValue, MetricId, MetricKind, MetricOp,
 };
-use crate::runner::{AnyStream, BodyStatus, HeadersStatus};
+use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 
 /// Envoy's side of a stream, with real state. Everything may be set before a hook and read after.
 ///
@@ -51,6 +51,9 @@ pub struct FakeHost {
     pub buffer_limit: u64,
     /// What a filter behind answers as soon as the request is let go on.
     pub answer_at_once: Option<u16>,
+    /// Whether one mark "goes on" serves both directions, as in Envoy 1.38.
+    pub one_mark: bool,
+    pub(super) mark: bool,
     /// Statuses of answers that were not the filter's, as far as they reached the client.
     pub others: Vec<u16>,
     /// The stream has ended.
@@ -143,7 +146,9 @@ impl FakeHost {
     fn answer(&mut self, status: u16, body: &str) {
         let Some(stream) = self.stream.as_ref().and_then(Weak::upgrade) else { return };
         self.set_map(Map::Response, &[(":status", &status.to_string())]);
-        if stream.headers(self, Direction::Response, false) != HeadersStatus::Continue {
+        let held = stream.headers(self, Direction::Response, false) != HeadersStatus::Continue;
+        self.mark = !held;
+        if held {
             return;
         }
         self.bodies.insert(Body::ReceivedResponse, body.into());
@@ -380,12 +385,26 @@ impl HostEnd for FakeHost {
 
     fn resume(&mut self, direction: Direction) {
         self.assert_alive();
+        if self.one_mark && self.mark {
+            return;
+        }
         self.resumed.push(direction);
         if direction == Direction::Request
             && let Some(status) = self.answer_at_once.take()
         {
             self.answer(status, "at once");
         }
+        self.mark = true;
+    }
+
+    fn marks_both_directions(&self) -> bool {
+        self.one_mark
+    }
+
+    fn end_with_trailers(&mut self, _: &[(String, Vec<u8>)]) {
+        self.assert_alive();
+        let Some(stream) = self.stream.as_ref().and_then(Weak::upgrade) else { return };
+        self.mark = stream.trailers(self, Direction::Response) == TrailersStatus::Continue;
     }
 
     fn reset(&mut self, details: &str) {

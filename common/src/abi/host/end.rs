@@ -1,12 +1,20 @@
 //! The calls that can re-enter the filter or end the stream: for the runner alone.
 
 use super::{AbiHost, body_number, required};
-use crate::abi::bindings::types::envoy_dynamic_module_type_http_filter_stream_reset_reason_LocalReset as LOCAL_RESET;
+use crate::abi::bindings::types::{
+    envoy_dynamic_module_type_http_filter_stream_reset_reason_LocalReset as LOCAL_RESET,
+    envoy_dynamic_module_type_module_http_header as ModuleHeader,
+};
 use crate::abi::buffer::{lend, lend_header};
+use crate::abi::table::table;
 use crate::envoy::host::{HostEnd, HostRead};
 use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
+
+fn lend_all(lines: &[(String, Vec<u8>)]) -> Vec<ModuleHeader> {
+    lines.iter().map(|(name, value)| lend_header(name, value)).collect()
+}
 
 impl AbiHost {
     /// Whether the request is a gRPC request, for which a local reply needs its own gRPC status:
@@ -79,9 +87,6 @@ impl HostEnd for AbiHost {
 
     fn send_part(&mut self, part: &ReplyPart) {
         let Some(required) = required() else { return };
-        let lend_all = |lines: &[(String, Vec<u8>)]| -> Vec<_> {
-            lines.iter().map(|(name, value)| lend_header(name, value)).collect()
-        };
         match part {
             ReplyPart::Headers { reply, end } => {
                 let status = reply.status().to_string();
@@ -105,17 +110,24 @@ impl HostEnd for AbiHost {
                     *end,
                 );
             },
-            ReplyPart::Trailers(lines) => {
-                let mut lines = lend_all(lines);
-                // SAFETY: see `AbiHost`; Envoy copies the lent lines.
-                unsafe {
-                    required.envoy_dynamic_module_callback_http_send_response_trailers(
-                        self.0,
-                        lines.as_mut_ptr(),
-                        lines.len(),
-                    );
-                }
-            }
+            ReplyPart::Trailers(lines) => self.end_with_trailers(lines),
+        }
+    }
+
+    fn marks_both_directions(&self) -> bool {
+        table().is_some_and(|table| table.before_1_39)
+    }
+
+    fn end_with_trailers(&mut self, lines: &[(String, Vec<u8>)]) {
+        let Some(required) = required() else { return };
+        let mut lines = lend_all(lines);
+        // SAFETY: see `AbiHost`; Envoy copies the lent lines.
+        unsafe {
+            required.envoy_dynamic_module_callback_http_send_response_trailers(
+                self.0,
+                lines.as_mut_ptr(),
+                lines.len(),
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use crate::abi::bindings::types::{
     envoy_dynamic_module_type_envoy_http_header as EnvoyHeader,
 };
 use crate::abi::buffer::{borrow, borrow_header, empty, lend};
-use crate::abi::metadata;
+use crate::abi::{metadata, routes};
 use crate::envoy::attributes::Attribute;
 use crate::envoy::host::HostRead;
 use crate::envoy::route_config::RouteConfig;
@@ -236,8 +236,6 @@ impl HostRead for AbiHost {
         let route = unsafe {
             required()?.envoy_dynamic_module_callback_get_most_specific_route_config(self.0)
         };
-        // SAFETY: not null, it is what this library's `per_route_config_new` returned, and the route
-        // that is selected now keeps it alive during the hook.
-        unsafe { route.cast::<RouteConfig>().as_ref() }.cloned()
+        (!route.is_null()).then(|| routes::find(route))
     }
 }
