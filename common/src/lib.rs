@@ -32,3 +32,4 @@ pub use filter::gate::{Edits, Gate, Gated, RequestHead, Verdict};
 pub use filter::stats::Setup;
 pub use filter::{Filter, HttpStream, NoRoute};
 pub use tasks::mailbox::Outbox;
+pub use tasks::timer::Timer;

@@ -18,6 +18,10 @@ const NAMESPACE: &str = "callout.extproc";
 /// Where the built-in filter under its usual name has its own form of it.
 const FILTER_STATE: &str = "envoy.filters.http.ext_proc";
 
+/// Messages of one part that are measured at the same time: where answers don't pair with messages, they
+/// would add up for ever.
+const MOST_MEASURED: usize = 256;
+
 /// A part of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -62,9 +66,36 @@ impl Latencies {
 struct Part {
     /// When what is not answered was sent, the oldest first.
     sent: VecDeque<Instant>,
+    /// How many were sent after those, and are not measured.
+    more: usize,
     answers: u32,
     took: Duration,
     mutated: bool,
+}
+
+impl Part {
+    fn was_sent(&mut self, now: Instant) {
+        if self.more == 0 && self.sent.len() < MOST_MEASURED {
+            self.sent.push_back(now);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// When the message was sent that is answered now, if that is known. More answers than messages
+    /// come where a body goes both ways at once.
+    fn was_answered(&mut self) -> Option<Instant> {
+        let sent = self.sent.pop_front();
+        if sent.is_none() {
+            self.more = self.more.checked_sub(1)?;
+        }
+        self.answers += 1;
+        sent
+    }
+
+    fn outstanding(&self) -> bool {
+        !self.sent.is_empty() || self.more > 0
+    }
 }
 
 /// What became of one exchange.
@@ -89,7 +120,7 @@ impl AccessLogRecord {
             OutboundMessage::Trailers if request => Phase::RequestTrailers,
             OutboundMessage::Trailers => Phase::ResponseTrailers,
         };
-        self.part(phase).sent.push_back(Instant::now());
+        self.part(phase).was_sent(Instant::now());
     }
 
     /// An answer came.
@@ -123,10 +154,8 @@ impl AccessLogRecord {
         };
         let part = self.part(phase);
         part.mutated |= mutated;
-        // More answers than messages come where a body goes both ways at once.
-        let Some(sent) = part.sent.pop_front() else { return };
+        let Some(sent) = part.was_answered() else { return };
         let took = sent.elapsed();
-        part.answers += 1;
         part.took += took;
         if let Some(histogram) = latencies.0.get(phase as usize) {
             cx.record(*histogram, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
@@ -174,7 +203,7 @@ impl AccessLogRecord {
         let status = self.cause.map_or(0, Cause::grpc_status);
         let mut text = String::new();
         for (part, name) in self.parts.iter().zip(NAMES) {
-            let failed = !part.sent.is_empty() && status != 0;
+            let failed = part.outstanding() && status != 0;
             if part.answers == 0 && !failed {
                 continue;
             }

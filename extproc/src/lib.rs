@@ -31,7 +31,7 @@ pub struct ExtProc {
     stats: Stats,
     latencies: Latencies,
     clusters: ClusterStreams,
-    breaker: Option<CircuitBreaker>,
+    breaker: Option<Arc<CircuitBreaker>>,
     places: StreamPermits,
 }
 
@@ -47,7 +47,7 @@ impl Filter for ExtProc {
             stats: Stats::define(setup)?,
             latencies: Latencies::define(setup)?,
             clusters: setup.clusters().clone(),
-            breaker: config.callout.breaker.map(CircuitBreaker::new),
+            breaker: config.callout.breaker.map(|settings| Arc::new(CircuitBreaker::new(settings))),
             places: StreamPermits::new(config.callout.max_streams),
             config,
         })

@@ -5,19 +5,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use callout_common::api::config::since_epoch;
 use callout_common::envoy::types::Body;
-use callout_common::grpc::Failure;
-use callout_common::{Direction, EventAction, HookStatus, HttpStream, StreamContext};
+use callout_common::grpc::circuit_breaker::Permit;
+use callout_common::grpc::{CallError, Failure};
+use callout_common::{Direction, EventAction, HookStatus, HttpStream, StreamContext, Timer};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
 use crate::ExtProc;
 use crate::access_log::AccessLogRecord as Record;
 use crate::apply::body::Bodies;
-use crate::apply::{Outcome, headers_of, of_direction};
+use crate::apply::{Outcome, headers_of, of_direction, trailers_of};
 use crate::call::exchange::Exchange;
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
 use crate::decide::length::Lengths;
 use crate::decide::machine::{Action, Data, Machine, OverflowPolicy, PieceStatus};
 use crate::decide::skip::has_type;
+use crate::request::upgrade::is_upgraded;
 
 /// What comes from off the worker.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Stream {
     route: Option<Arc<Route>>,
     pub(crate) machine: Machine,
     pub(crate) session: Option<Exchange>,
+    /// The breaker's leave for the exchange.
+    pub(crate) permit: Option<Permit>,
     /// A message went to the processor.
     pub(crate) opened: bool,
     pub(crate) attributes_sent: [bool; 2],
@@ -55,6 +59,10 @@ pub struct Stream {
     /// buffer for all of them, and ours come after theirs.
     pub(crate) behind: [usize; 2],
     pub(crate) lengths: Lengths,
+    /// When what was asked has to be answered, of the request and of the response.
+    pub(crate) deadlines: [Timer<Event>; 2],
+    /// How long pieces and output wait for others.
+    pub(crate) gathers: [Timer<Event>; 2],
     /// When the request began, since 1970.
     pub(crate) began: Duration,
     pub(crate) outcome: Record,
@@ -75,11 +83,14 @@ impl Stream {
             filter,
             route,
             session: None,
+            permit: None,
             opened: false,
             attributes_sent: [false; 2],
             shown: [0; 2],
             behind: [0; 2],
             lengths: Lengths::default(),
+            deadlines: Default::default(),
+            gathers: Default::default(),
             began: since_epoch(SystemTime::now()),
             outcome: Record::default(),
             looked_at: false,
@@ -139,10 +150,18 @@ impl Stream {
         if self.disabled() {
             return HookStatus::Continue;
         }
-        if !std::mem::replace(&mut self.looked_at, true) && self.is_skipped(cx) {
-            cx.count(self.filter.stats.skipped);
-            self.outcome.skipped();
-            self.machine.skip();
+        if !std::mem::replace(&mut self.looked_at, true) {
+            if cx.request().all().is_empty() {
+                // Envoy could not read the request, and closes once the answer to that is out.
+                self.machine.skip();
+            } else if self.is_skipped(cx) {
+                cx.count(self.filter.stats.skipped);
+                self.outcome.skipped();
+                self.machine.skip();
+            }
+        }
+        if is_upgraded(cx, direction) {
+            self.machine.upgraded(direction);
         }
         let headers = cx.headers(headers_of(direction));
         let length = headers.get_str("content-length").and_then(|length| length.parse().ok());
@@ -170,8 +189,10 @@ impl Stream {
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> HookStatus {
         let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
         let behind = *of_direction(&mut self.behind, direction);
+        let trailers = !end && !cx.headers(trailers_of(direction)).all().is_empty();
         let data = Data {
             end,
+            trailers,
             total: cx.body_so_far(direction).saturating_sub(behind),
             limit,
             backlog: self.session.as_ref().is_some_and(|session| session.backlog(limit)),
@@ -182,9 +203,34 @@ impl Stream {
     }
 
     /// The processor did not answer.
-    fn record_timeout(&self) {
-        if let Some(breaker) = &self.filter.breaker {
-            breaker.failed(Instant::now());
+    fn record_timeout(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.failed(Instant::now());
+        }
+    }
+
+    /// The processor is there.
+    fn spoke(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.answered();
+        }
+    }
+
+    /// What the end of the exchange says of the processor; nothing where this side ended it before.
+    fn ended(&mut self, cx: &mut Context<'_>, result: &Result<(), Failure>) {
+        if let Err(failure) = result {
+            tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");
+            cx.count_labelled(self.filter.stats.call_failed, failure.cause());
+        }
+        match result {
+            _ if self.session.is_none() => {}
+            Err(Failure::Call(error)) if error.is_silence() => self.record_timeout(),
+            Ok(())
+            | Err(Failure::Call(
+                CallError::Status { .. } | CallError::Decode(_) | CallError::TooLarge,
+            )) => self.spoke(),
+            // Our own.
+            Err(Failure::Call(_) | Failure::Lost) => {}
         }
     }
 
@@ -253,9 +299,7 @@ impl HttpStream for Stream {
     fn event(&mut self, cx: &mut Context<'_>, event: Event) -> EventAction {
         let actions = match event {
             Event::Answer(answer) => {
-                if let Some(breaker) = &self.filter.breaker {
-                    breaker.answered();
-                }
+                self.spoke();
                 self.outcome.answered(cx, &self.filter.latencies, &answer);
                 self.machine.answer(*answer)
             }
@@ -267,20 +311,18 @@ impl HttpStream for Stream {
                 actions
             }
             Event::Wakeup(direction) => self.machine.woken(direction),
-            Event::Gathered(direction) => self.machine.gathered(direction),
+            Event::Gathered(direction) => {
+                let behind = *of_direction(&mut self.behind, direction);
+                self.machine
+                    .gathered(direction, || Bodies::default().our_body(cx, direction, behind))
+            }
             Event::Retried => {
                 cx.count(self.filter.stats.retried);
                 Vec::new()
             }
             Event::Room => self.machine.room(),
             Event::Closed(result) => {
-                if let Err(failure) = &result {
-                    tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");
-                    cx.count_labelled(self.filter.stats.call_failed, failure.cause());
-                    if matches!(failure, Failure::Call(error) if error.is_silence()) {
-                        self.record_timeout();
-                    }
-                }
+                self.ended(cx, &result);
                 self.machine.closed(result)
             }
         };
@@ -293,6 +335,7 @@ impl HttpStream for Stream {
     }
 
     fn complete(&mut self, cx: &mut Context<'_>) {
+        self.permit = None;
         if self.session.take().is_some() {
             cx.count(self.filter.stats.streams_closed);
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callout_common::api::config::deadline;
-use callout_common::grpc::{Failure, MetadataMap, entries};
+use callout_common::grpc::circuit_breaker::Permit;
+use callout_common::grpc::{CallError, Failure, MetadataMap, entries};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
@@ -34,9 +35,14 @@ pub(crate) type CheckResult = Result<RateLimitResponse, Failure>;
 
 impl CheckCall {
     /// Asks for `batch`, of which the request that waits spends one.
-    pub(crate) async fn ask(self: Arc<Self>, filter: Arc<RateLimit>, batch: Batch) -> CheckResult {
+    pub(crate) async fn ask(
+        self: Arc<Self>,
+        filter: Arc<RateLimit>,
+        batch: Batch,
+        mut permit: Permit,
+    ) -> CheckResult {
         let hits = batch.hits;
-        let (answer, sent) = self.call(&filter, hits).await?;
+        let (answer, sent) = self.call(&filter, hits, &mut permit).await?;
         self.enter(&filter, &answer, (hits, 1), sent);
         let over = answer.overall_code == i32::from(Code::OverLimit);
         let counts_all =
@@ -45,16 +51,21 @@ impl CheckCall {
             return Ok(answer);
         }
         // The batch did not fit; this one request may.
-        let (answer, sent) = self.call(&filter, 1).await?;
+        let (answer, sent) = self.call(&filter, 1, &mut permit).await?;
         self.enter(&filter, &answer, (1, 1), sent);
         Ok(answer)
     }
 
     /// Makes a call beside the requests.
-    pub(crate) async fn run(self: Arc<Self>, filter: Arc<RateLimit>, errand: BackgroundCall) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        filter: Arc<RateLimit>,
+        errand: BackgroundCall,
+        mut permit: Permit,
+    ) {
         match errand {
             BackgroundCall::Prefetch(batch) => {
-                if let Ok((answer, sent)) = self.call(&filter, batch.hits).await {
+                if let Ok((answer, sent)) = self.call(&filter, batch.hits, &mut permit).await {
                     self.enter(&filter, &answer, (batch.hits, 0), sent);
                 }
             }
@@ -73,8 +84,8 @@ impl CheckCall {
         if hits == 0 {
             return;
         }
-        if filter.breaker_admits()
-            && let Ok((answer, sent)) = self.call(filter, hits).await
+        if let Some(mut permit) = filter.enter_breaker()
+            && let Ok((answer, sent)) = self.call(filter, hits, &mut permit).await
         {
             return self.enter(filter, &answer, (hits, hits), sent);
         }
@@ -82,8 +93,8 @@ impl CheckCall {
     }
 
     /// Tells of hits that nobody waits for.
-    pub(crate) async fn tell(self: Arc<Self>, filter: Arc<RateLimit>) {
-        if let Err(error) = self.call(&filter, 1).await {
+    pub(crate) async fn tell(self: Arc<Self>, filter: Arc<RateLimit>, mut permit: Permit) {
+        if let Err(error) = self.call(&filter, 1, &mut permit).await {
             tracing::debug!(%error, "ratelimit: the hits at a stream's end were not counted");
         }
     }
@@ -104,6 +115,7 @@ impl CheckCall {
         &self,
         filter: &RateLimit,
         hits: u64,
+        permit: &mut Permit,
     ) -> Result<(RateLimitResponse, Instant), Failure> {
         let config = &filter.config;
         let batch;
@@ -119,11 +131,11 @@ impl CheckCall {
         let answer = client
             .unary(SHOULD_RATE_LIMIT, message, &self.metadata, deadline(config.timeout))
             .await;
-        if let Some(breaker) = &filter.breaker {
-            match &answer {
-                Err(error) if error.is_silence() => breaker.failed(Instant::now()),
-                _ => breaker.answered(),
-            }
+        match &answer {
+            Err(error) if error.is_silence() => permit.failed(Instant::now()),
+            // Our own: it says nothing of the service.
+            Err(CallError::Overload) => {}
+            _ => permit.answered(),
         }
         Ok((answer.map_err(Failure::Call)?, sent))
     }

@@ -14,7 +14,7 @@ mod stats;
 use std::sync::Arc;
 use std::time::Instant;
 
-use callout_common::grpc::circuit_breaker::CircuitBreaker;
+use callout_common::grpc::circuit_breaker::{CircuitBreaker, Permit};
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use config::{Config, Route};
@@ -29,15 +29,18 @@ pub struct RateLimit {
     config: Config,
     stats: Stats,
     ledger: Arc<LeaseTable>,
-    breaker: Option<CircuitBreaker>,
+    breaker: Option<Arc<CircuitBreaker>>,
     fallback: LocalLimiters,
     shield: LocalLimiters,
 }
 
 impl RateLimit {
-    /// Whether the service may be called, as far as it answered of late. Whoever may has to call.
-    pub(crate) fn breaker_admits(&self) -> bool {
-        self.breaker.as_ref().is_none_or(|breaker| breaker.admits(Instant::now()))
+    /// Leave to call the service, if it answered of late.
+    pub(crate) fn enter_breaker(&self) -> Option<Permit> {
+        match &self.breaker {
+            Some(breaker) => breaker.enter(Instant::now()),
+            None => Some(Permit::free()),
+        }
     }
 }
 
@@ -53,7 +56,7 @@ impl Filter for RateLimit {
         Ok(Self {
             stats: Stats::define(setup)?,
             ledger: LeaseTable::shared(&config.service.identity(), accounts),
-            breaker: config.callout.breaker.map(CircuitBreaker::new),
+            breaker: config.callout.breaker.map(|settings| Arc::new(CircuitBreaker::new(settings))),
             fallback: LocalLimiters::new(accounts.entries),
             shield: LocalLimiters::new(accounts.entries),
             config,

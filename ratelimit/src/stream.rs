@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callout_common::filter::call_stats::Waiting;
+use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Failure, MetadataMap};
 use callout_common::{EventAction, HookStatus, HttpStream, StopMode, StreamContext};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
@@ -152,9 +153,8 @@ impl Stream {
             quota: None,
         });
         let asked = Asked { question, handling, shown, key, quota };
-        if let Some(errand) = errand.filter(|errand| self.may_run(cx, errand, &asked)) {
-            cx.count(stats.rpc);
-            cx.spawn_detached(Arc::clone(&asked.question).run(Arc::clone(&filter), errand));
+        if let Some(errand) = errand {
+            self.run_beside(cx, errand, &asked);
         }
         match turn {
             Admission::Refused(known) => {
@@ -171,30 +171,33 @@ impl Stream {
                 cx.count(stats.shield_over_limit);
                 step(self.apply(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
             }
-            Admission::Ask(_) if !filter.breaker_admits() => {
-                cx.count(stats.breaker_open);
-                let failure = Failure::Call(CallError::BreakerOpen);
-                step(self.without_service(cx, &asked, failure, Duration::ZERO))
-            }
             Admission::Ask(batch) => {
+                let Some(permit) = filter.enter_breaker() else {
+                    cx.count(stats.breaker_open);
+                    let failure = Failure::Call(CallError::BreakerOpen);
+                    return step(self.without_service(cx, &asked, failure, Duration::ZERO));
+                };
                 cx.count(stats.rpc);
-                ask(cx, &asked.question, filter, batch);
+                ask(cx, &asked.question, filter, batch, permit);
                 self.state = State::Waiting(stats.calls.begin(cx), asked);
                 HookStatus::Pause(StopMode::AllIteration)
             }
         }
     }
 
-    /// Whether a call beside the requests may be made, by what holds for calls of requests. What is
-    /// owed was admitted already, so that no shield is to keep it back; the breaker is asked when it
-    /// is reported.
-    fn may_run(&self, cx: &mut Context<'_>, errand: &BackgroundCall, asked: &Asked) -> bool {
-        match errand {
-            BackgroundCall::Prefetch(_) => {
-                self.shield_admits(cx, asked) && self.filter.breaker_admits()
-            }
-            BackgroundCall::Report(..) => true,
-        }
+    /// Makes a call beside the requests, as far as what holds for calls of requests lets it. What is owed
+    /// was admitted already, so that no shield is to keep it back; the breaker is asked when it is
+    /// reported.
+    fn run_beside(&self, cx: &mut Context<'_>, errand: BackgroundCall, asked: &Asked) {
+        let permit = match &errand {
+            BackgroundCall::Prefetch(_) if !self.shield_admits(cx, asked) => None,
+            BackgroundCall::Prefetch(_) => self.filter.enter_breaker(),
+            BackgroundCall::Report(..) => Some(Permit::free()),
+        };
+        let Some(permit) = permit else { return };
+        cx.count(self.filter.stats.rpc);
+        let question = Arc::clone(&asked.question);
+        cx.spawn_detached(question.run(Arc::clone(&self.filter), errand, permit));
     }
 
     /// Whether a call may be made about a set of descriptors. Without a known limit it may, and where
@@ -390,24 +393,31 @@ impl HttpStream for Stream {
         let DescriptorEntry { descriptors, .. } = descriptors(self.limits(), &View(cx), true);
         if let Some(message) = self.message(cx, descriptors) {
             let stats = self.filter.stats;
-            if !self.filter.breaker_admits() {
+            let Some(permit) = self.filter.enter_breaker() else {
                 return cx.count(stats.breaker_open);
-            }
+            };
             let metadata = self.metadata(cx);
             let question = Arc::new(CheckCall { message, metadata, account: None });
             cx.count(stats.rpc);
-            cx.spawn_detached(question.tell(Arc::clone(&self.filter)));
+            cx.spawn_detached(question.tell(Arc::clone(&self.filter), permit));
         }
     }
 }
 
 /// Asks for `batch` on behalf of a request. What was asked for many belongs to all: the call goes on
 /// when this request's client leaves.
-fn ask(cx: &mut Context<'_>, question: &Arc<CheckCall>, filter: Arc<RateLimit>, batch: Batch) {
-    if batch.hits == 1 {
-        return cx.spawn(Arc::clone(question).ask(filter, batch));
+fn ask(
+    cx: &mut Context<'_>,
+    question: &Arc<CheckCall>,
+    filter: Arc<RateLimit>,
+    batch: Batch,
+    permit: Permit,
+) {
+    let hits = batch.hits;
+    let call = Arc::clone(question).ask(filter, batch, permit);
+    if hits == 1 {
+        return cx.spawn(call);
     }
-    let call = Arc::clone(question).ask(filter, batch);
     let (tell, told) = oneshot::channel();
     cx.spawn_detached(async move {
         // Nobody listens any more when the client has left.

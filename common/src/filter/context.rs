@@ -19,6 +19,7 @@ use crate::filter::metadata::{Metadata, MetadataMut, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
 use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskGuard};
 use crate::tasks::runtime;
+use crate::tasks::timer::Timer;
 
 /// How many finished tasks of a stream may wait to be forgotten.
 const FINISHED_TASKS: usize = 8;
@@ -282,12 +283,22 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         self.work.mailbox.get_or_insert_with(|| Mailbox::new(host.scheduler())).outbox()
     }
 
-    /// Sends `event` to this stream after `delay`.
+    /// Sends `event` to this stream after `delay`. Nothing takes that back; what is set again and again is a
+    /// [`Timer`].
     pub fn after(&mut self, delay: Duration, event: E) {
         self.spawn(async move {
             tokio::time::sleep(delay).await;
             event
         });
+    }
+
+    /// Sets a timer of this stream: `event` comes after `delay`, in place of what the timer was set to
+    /// before.
+    pub fn set_timer(&mut self, timer: &mut Timer<E>, delay: Duration, event: E) {
+        if let Some(task) = timer.set(delay, event) {
+            let outbox = self.outbox();
+            self.spawn_silent(task.run(outbox));
+        }
     }
 }
 
@@ -318,16 +329,20 @@ fn remote_ip(address: &[u8]) -> Option<IpAddr> {
 pub(crate) struct Work<E> {
     mailbox: Option<Mailbox<E>>,
     tasks: Vec<AbortHandle>,
+    /// With so many tasks those that have finished are forgotten.
+    most: usize,
 }
 
 impl<E: Send + 'static> Work<E> {
     pub(crate) const fn new() -> Self {
-        Self { mailbox: None, tasks: Vec::new() }
+        Self { mailbox: None, tasks: Vec::new(), most: FINISHED_TASKS }
     }
 
     fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        if self.tasks.len() >= FINISHED_TASKS {
+        if self.tasks.len() >= self.most {
             self.tasks.retain(|task| !task.is_finished());
+            // Each look at all of them is paid for by as many new ones.
+            self.most = FINISHED_TASKS.max(2 * self.tasks.len());
         }
         // When no thread runs, dropping the task posts that it was lost.
         if let Ok(handle) = runtime::spawn(task) {

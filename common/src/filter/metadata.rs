@@ -80,6 +80,19 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    /// One value as Envoy's services are told it. `None` where there is none, and where it can't be
+    /// read, which is noted.
+    #[must_use]
+    pub fn value(&self, namespace: &str, key: &str) -> Option<Value> {
+        match self.get(namespace, key)? {
+            MetadataValue::Unreadable => {
+                self.unread.note(namespace, key);
+                None
+            }
+            value => Some(message(value)),
+        }
+    }
+
     /// Every key of a namespace that can be read, with its value. The others are noted.
     #[must_use]
     pub fn values(&self, namespace: &str) -> Vec<(String, MetadataValue)> {

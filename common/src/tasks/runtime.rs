@@ -75,13 +75,16 @@ fn here() -> Option<tokio::runtime::Handle> {
 
 /// Runs the work that this thread starts on a runtime of a test's own, until the guard goes.
 #[cfg(any(test, feature = "testing"))]
-pub(crate) fn use_here(runtime: &tokio::runtime::Handle) -> impl Drop + use<> {
-    struct Guard;
-    impl Drop for Guard {
+pub(crate) fn use_here(runtime: &tokio::runtime::Handle) -> impl Drop + '_ {
+    struct Guard<'a> {
+        /// So that this thread has the runtime's clock, too.
+        _entered: tokio::runtime::EnterGuard<'a>,
+    }
+    impl Drop for Guard<'_> {
         fn drop(&mut self) {
             HERE.set(None);
         }
     }
     HERE.set(Some(runtime.clone()));
-    Guard
+    Guard { _entered: runtime.enter() }
 }

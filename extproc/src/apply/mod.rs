@@ -3,10 +3,11 @@
 pub(crate) mod body;
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use callout_common::envoy::types::{Body, MetadataSource};
+use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Failure, Service};
 use callout_common::{Direction, Map, Reply, ReplyPart};
 use callout_protos::envoy::config::core::v3::Metadata;
@@ -15,7 +16,7 @@ use callout_protos::pbjson_types::{Any, Struct, value::Kind};
 use prost::Message;
 
 use crate::apply::body::Bodies;
-use crate::call::exchange::Exchange;
+use crate::call::exchange::{Exchange, Place};
 use crate::decide::immediate;
 use crate::decide::length;
 use crate::decide::machine::{Action, LengthRule, OutboundMessage, Target};
@@ -82,11 +83,11 @@ impl Stream {
             Action::Send { direction, what, number, within } => {
                 self.send(cx, direction, what, &outcome.bodies);
                 if let Some(within) = within {
-                    cx.after(within, Event::Deadline { direction, number });
+                    self.set_deadline(cx, direction, number, within);
                 }
             }
             Action::MoreTime { direction, number, within } => {
-                cx.after(within, Event::Deadline { direction, number });
+                self.set_deadline(cx, direction, number, within);
             }
             Action::Edit { direction, target, mutation } => {
                 self.edit(cx, direction, target, mutation).map_err(Rejected::Answer)?;
@@ -123,7 +124,10 @@ impl Stream {
                 outcome.bodies.prepend(cx, direction, &bytes, behind);
             }
             Action::Failed(cause) => self.outcome.failed(cause),
-            Action::Gather(direction, delay) => cx.after(delay, Event::Gathered(direction)),
+            Action::Gather(direction, delay) => {
+                let timer = of_direction(&mut self.gathers, direction);
+                cx.set_timer(timer, delay, Event::Gathered(direction));
+            }
             Action::Wakeup(direction) => {
                 // A stream that has ended needs none.
                 let _ = cx.outbox().send(Event::Wakeup(direction));
@@ -167,9 +171,26 @@ impl Stream {
                 }
                 outcome.parts.push(part);
             }
-            Action::HalfClose => self.session = None,
+            Action::HalfClose => {
+                self.session = None;
+                // Nothing is outstanding any more.
+                for timer in self.deadlines.iter_mut().chain(&mut self.gathers) {
+                    timer.cancel();
+                }
+            }
         }
         Ok(())
+    }
+
+    fn set_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        number: u64,
+        within: Duration,
+    ) {
+        let timer = of_direction(&mut self.deadlines, direction);
+        cx.set_timer(timer, within, Event::Deadline { direction, number });
     }
 
     fn send(
@@ -229,30 +250,34 @@ impl Stream {
             overrides.initial_metadata.fill_over(&mut metadata, |operator| cx.operator(operator));
         }
         let client = service.client.clone().with_cluster_streams(&self.filter.clusters);
-        let refused = match &self.filter.breaker {
-            Some(breaker) if !breaker.admits(Instant::now()) => {
-                cx.count(self.filter.stats.breaker_open);
-                Some(CallError::BreakerOpen)
+        let (place, permit) = match self.admitted(cx) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                // As an event: a hook can't let go what it is about to hold.
+                let _ = cx.outbox().send(Event::Closed(Err(Failure::Call(error))));
+                return;
             }
-            _ => None,
         };
-        let place = self.filter.places.take();
-        let refused = refused.or_else(|| {
-            place.is_none().then(|| {
-                cx.count(self.filter.stats.too_many_streams);
-                CallError::TooMany
-            })
-        });
-        if let Some(error) = refused {
-            // As an event: a hook can't let go what it is about to hold.
-            let _ = cx.outbox().send(Event::Closed(Err(Failure::Call(error))));
-            return;
-        }
+        self.permit = Some(permit);
         let (session, work) =
             Exchange::new(client, metadata, self.config().linger, place, cx.outbox());
         cx.spawn_detached(work);
         cx.count(self.filter.stats.streams_started);
         self.session = Some(session);
+    }
+
+    /// A place for the exchange, and the breaker's leave: that comes last, since a trial is to be made.
+    fn admitted(&self, cx: &mut Context<'_>) -> Result<(Place, Permit), CallError> {
+        let Some(place) = self.filter.places.take() else {
+            cx.count(self.filter.stats.too_many_streams);
+            return Err(CallError::TooMany);
+        };
+        let Some(breaker) = &self.filter.breaker else { return Ok((place, Permit::free())) };
+        let Some(permit) = breaker.enter(Instant::now()) else {
+            cx.count(self.filter.stats.breaker_open);
+            return Err(CallError::BreakerOpen);
+        };
+        Ok((place, permit))
     }
 
     /// The attributes of `direction`, with its first message.
@@ -397,7 +422,7 @@ pub(crate) const fn headers_of(direction: Direction) -> Map {
     }
 }
 
-const fn trailers_of(direction: Direction) -> Map {
+pub(crate) const fn trailers_of(direction: Direction) -> Map {
     match direction {
         Direction::Request => Map::RequestTrailers,
         Direction::Response => Map::ResponseTrailers,

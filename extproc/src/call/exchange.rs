@@ -26,7 +26,7 @@ pub(crate) struct Exchange {
     backlog: Arc<Backlog>,
     /// Dropped with the session: the exchange lingers, and then goes.
     _over: oneshot::Sender<()>,
-    _place: Option<Place>,
+    _place: Place,
 }
 
 /// The bound on open exchanges.
@@ -105,7 +105,7 @@ impl Exchange {
         client: Client,
         metadata: MetadataMap,
         linger: Duration,
-        place: Option<Place>,
+        place: Place,
         outbox: Outbox<Event>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (messages, queue) = mpsc::unbounded();

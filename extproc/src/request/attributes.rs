@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use callout_common::api::attribute_paths::{AttributePath, Named};
 use callout_common::api::cel::{Expression, Outcome};
 use callout_common::api::text::sanitized;
-use callout_common::envoy::attributes::{Kind as Attribute, NAMED};
+use callout_common::envoy::attributes::{Attribute as Id, Kind as Attribute, NAMED};
+use callout_common::envoy::types::MetadataSource;
 use callout_common::{ConfigError, StreamContext};
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
@@ -19,6 +21,8 @@ enum Source {
     Attribute(Attribute),
     /// When the request began.
     Time,
+    /// One value of metadata: its source, namespace and key.
+    Metadata(MetadataSource, String, String),
     Expression(Arc<Expression>),
 }
 
@@ -66,9 +70,15 @@ impl Source {
         if name == "request.time" {
             return Ok(Self::Time);
         }
-        if is_name(name) {
+        let named = Named::read(name)?;
+        if let Named::One(path) = &named
+            && let Some((source, namespace, key)) = metadata(path)
+        {
+            return Ok(Self::Metadata(source, namespace, key));
+        }
+        if let Some(path) = named.paths().iter().find(|path| !is_readable(path)) {
             return Err(ConfigError::without_path(format!(
-                "`{name}` is no attribute that a module can read"
+                "`{path}` is not an attribute that a module can read"
             )));
         }
         Expression::parse(name).map(|expression| Self::Expression(expression.into()))
@@ -78,11 +88,16 @@ impl Source {
     fn read<E: Send + 'static>(&self, cx: &StreamContext<'_, E>, time: Duration) -> Option<Kind> {
         Some(match self {
             Self::Attribute(Attribute::Text(id)) => {
-                Kind::StringValue(sanitized(cx.attribute(*id)?))
+                // Without TLS Envoy has an empty name, not none.
+                let none = (*id == Id::ConnectionRequestedServerName).then_some(&b""[..]);
+                Kind::StringValue(sanitized(cx.attribute(*id).or(none)?))
             }
             Self::Attribute(Attribute::Bool(id)) => Kind::BoolValue(cx.attribute_bool(*id)?),
             Self::Attribute(Attribute::Number(id)) => {
                 Kind::NumberValue(cx.attribute_int(*id)? as f64)
+            }
+            Self::Metadata(source, namespace, key) => {
+                cx.metadata(*source).value(namespace, key)?.kind?
             }
             Self::Time => Kind::StringValue(rfc3339(time)),
             Self::Expression(expression) => match expression.evaluate(cx)? {
@@ -95,6 +110,38 @@ impl Source {
                 Outcome::Other(name) => Kind::StringValue(format!("{name} value")),
             },
         })
+    }
+}
+
+/// The value of metadata that a path stands for: flat ones can be read one by one.
+fn metadata(path: &AttributePath) -> Option<(MetadataSource, String, String)> {
+    let parts = path.parts();
+    let (source, rest) = match parts.as_slice() {
+        ["metadata", rest @ ..] => (MetadataSource::Dynamic, rest),
+        ["xds", "route_metadata", rest @ ..] => (MetadataSource::Route, rest),
+        ["xds", "cluster_metadata", rest @ ..] => (MetadataSource::Cluster, rest),
+        ["xds", "upstream_host_metadata", rest @ ..] => (MetadataSource::Host, rest),
+        _ => return None,
+    };
+    match rest {
+        ["filter_metadata", namespace, key] => {
+            Some((source, (*namespace).to_owned(), (*key).to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an expression can have what the path stands for. Roots that are not Envoy's are variables of the
+/// expression itself, or refused with it.
+fn is_readable(path: &AttributePath) -> bool {
+    match path.parts().as_slice() {
+        ["request" | "response", "headers", ..] => true,
+        ["xds" | "metadata" | "filter_state" | "upstream_filter_state"] => false,
+        [root, field, ..] if ROOTS.contains(root) => {
+            let name = format!("{root}.{field}");
+            NAMED.iter().any(|(known, _)| *known == name)
+        }
+        _ => true,
     }
 }
 
@@ -172,8 +219,27 @@ mod tests {
             assert_eq!(sources(name), Ok(1), "{name}");
         }
         assert_eq!(sources("bogus.thing"), Ok(0));
-        for name in ["filter_state.x", "xds.route_metadata", "metadata['x']", "request.size +"] {
-            assert!(sources(name).is_err(), "{name}");
+        for name in [
+            "xds.route_metadata.filter_metadata['a.b']['c']",
+            "xds.cluster_metadata.filter_metadata.a.c",
+            "xds.upstream_host_metadata.filter_metadata['a']['c']",
+            "metadata.filter_metadata['a']['c']",
+        ] {
+            assert_eq!(sources(name), Ok(1), "{name}");
+        }
+        for (name, path) in [
+            ("filter_state.x", "filter_state.x"),
+            ("xds.route_metadata", "xds.route_metadata"),
+            ("metadata['x']", "metadata.x"),
+            ("xds.node", "xds.node"),
+            ("size(xds.virtual_host_metadata['a'])", "xds.virtual_host_metadata.a"),
+            ("xds.route_metadata.filter_metadata['a']['b']['c']", "filter_metadata.a.b.c"),
+            ("xds.route_metadata.filter_metadata['a-b']['c'] + ''", "filter_metadata['a-b'].c"),
+            ("request.headers['a'] + request.time", "request.time"),
+            ("request.size +", "CEL"),
+        ] {
+            let refused = sources(name).unwrap_err().to_string();
+            assert!(refused.contains(path), "{name}: {refused}");
         }
     }
 

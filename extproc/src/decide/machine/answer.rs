@@ -9,7 +9,8 @@ use proto::common_response::ResponseStatus;
 use proto::processing_response::Response;
 
 use super::{
-    Action, BodyMode, LengthRule, Machine, OutboundMessage, Phase, RouteCache, Stat, Target,
+    Action, Arrived, BodyMode, LengthRule, Machine, OutboundMessage, Phase, RouteCache, Stat,
+    Target,
 };
 use callout_common::api::config::duration;
 
@@ -102,9 +103,63 @@ impl Machine {
                     self.reply_part(part, metadata, &mut actions);
                 }
             }
-            None => self.spurious(UNHANDLED, &mut actions),
+            None => match mode_override {
+                Some(wanted) => self.override_alone(&wanted, metadata, &mut actions),
+                None => self.spurious(UNHANDLED, &mut actions),
+            },
         }
         actions
+    }
+
+    /// A `mode_override` without an answer beside it: while the request's headers are looked at, a body that
+    /// was not to be shown, or piece by piece, goes both ways at once from now on.
+    fn override_alone(
+        &mut self,
+        wanted: &ProcessingMode,
+        metadata: Action,
+        actions: &mut Vec<Action>,
+    ) {
+        let direction = Direction::Request;
+        let Phase::Headers { end, arrived } = self.side(direction).phase else {
+            return self.spurious(UNHANDLED, actions);
+        };
+        let from = matches!(self.modes.body(direction), BodyMode::None | BodyMode::Streamed);
+        let modes = self.modes.overridden(wanted).ok().filter(|modes| {
+            from && modes.body(direction) == BodyMode::Duplex && modes.trailers(direction)
+        });
+        let allowed = |modes: &super::Modes| self.overridable() && self.allows(modes);
+        let Some(modes) = modes.filter(allowed) else {
+            return self.spurious(UNHANDLED, actions);
+        };
+        self.modes = self.without_skipped(self.as_far_as_begun(direction, modes));
+        actions.push(metadata);
+        actions.push(Action::DropContentLength(direction));
+        let none = Arrived { some: false, all: false, trailers: false, ..arrived };
+        self.enter(direction, Phase::Headers { end, arrived: none });
+        let pipe = &mut self.side_mut(direction).pipe;
+        (pipe.ended, pipe.trailers) = (arrived.all, arrived.trailers);
+        (pipe.held, pipe.parked) = (arrived.some, arrived.some);
+        if arrived.some {
+            actions.push(Action::TakeParked(direction));
+        } else if arrived.trailers {
+            actions.push(self.send(direction, OutboundMessage::Trailers));
+        }
+    }
+
+    /// Whether the configuration lets an answer change the modes.
+    fn overridable(&self) -> bool {
+        self.settings.allow_mode_override
+            && !self.settings.send_body_without_waiting
+            && !self.settings.modes.any_duplex()
+    }
+
+    /// Whether it lets an answer change them to these.
+    fn allows(&self, modes: &super::Modes) -> bool {
+        let allowed = &self.settings.allowed_override_modes;
+        let fits = |entry: &super::Modes| {
+            super::Modes { request_headers: entry.request_headers, ..*modes } == *entry
+        };
+        allowed.is_empty() || allowed.iter().any(fits)
     }
 
     /// `override_message_timeout`: once for each outstanding message, within the bounds.
@@ -144,19 +199,14 @@ impl Machine {
             return self.spurious(SPURIOUS, actions);
         };
         if let Some(wanted) = mode_override
-            && self.settings.allow_mode_override
-            && !self.settings.send_body_without_waiting
-            && !self.settings.modes.any_duplex()
+            && self.overridable()
         {
-            let Ok(modes) = self.modes.overridden(&wanted) else {
-                return self.spurious(UNHANDLED, actions);
-            };
-            let allowed = &self.settings.allowed_override_modes;
-            let fits = |entry: &super::Modes| {
-                super::Modes { request_headers: entry.request_headers, ..modes } == *entry
-            };
-            if allowed.is_empty() || allowed.iter().any(fits) {
-                self.modes = self.without_skipped(self.as_far_as_begun(direction, modes));
+            match self.modes.overridden(&wanted) {
+                Ok(modes) if self.allows(&modes) => {
+                    self.modes = self.without_skipped(self.as_far_as_begun(direction, modes));
+                }
+                Ok(_) => {}
+                Err(_) => return self.spurious(UNHANDLED, actions),
             }
         }
         actions.extend([Action::Count(Stat::Received), metadata]);
@@ -186,6 +236,10 @@ impl Machine {
         match self.modes.body(direction) {
             BodyMode::None => {}
             _ if bodiless => {}
+            _ if self.never_whole(direction) => {
+                actions.push(Action::Count(Stat::Closed));
+                return self.refuse_endless(actions);
+            }
             BodyMode::Buffered | BodyMode::Partial if arrived.skipped => {
                 actions.push(Action::Count(Stat::BodySkipped));
             }

@@ -204,7 +204,8 @@ impl Run {
         way.ended = end;
         let total = way.kept + piece;
         let bytes = move || Bytes::from(vec![b'x'; total]);
-        let data = Data { end, total, limit: LIMIT, backlog, bytes };
+        let trailers = !end && backlog && piece == 0;
+        let data = Data { end, trailers, total, limit: LIMIT, backlog, bytes };
         self.hook(direction, Some(piece), |machine| machine.data(direction, data));
     }
 
@@ -226,7 +227,8 @@ impl Run {
             self.event(|machine| machine.woken(direction));
         }
         for direction in std::mem::take(&mut self.gathers) {
-            self.event(|machine| machine.gathered(direction));
+            let kept = self.way(direction).kept;
+            self.event(|machine| machine.gathered(direction, || vec![b'x'; kept].into()));
         }
     }
 
@@ -408,6 +410,7 @@ fn answer(direction: Direction, dice: &mut Dice<'_>) -> ProcessingResponse {
         9 => match dice.roll(4) {
             0 => r#"{"immediateResponse": {}}"#.to_owned(),
             1 => r#"{"overrideMessageTimeout": "0.5s"}"#.to_owned(),
+            2 => r#"{"modeOverride": {"requestBodyMode": "FULL_DUPLEX_STREAMED", "requestTrailerMode": "SEND"}}"#.to_owned(),
             _ => "{}".to_owned(),
         },
         10 => r#"{"streamedImmediateResponse": {"headersResponse": {"headers": {"headers": [{"key": ":status", "rawValue": "MjAw"}]}}}}"#.to_owned(),

@@ -37,14 +37,14 @@ impl Machine {
     pub(super) fn duplex_data(
         &mut self,
         direction: Direction,
-        end: bool,
+        (end, trailers): (bool, bool),
         piece: impl FnOnce() -> Bytes,
         backlog: bool,
     ) -> (Vec<Action>, PieceStatus) {
         let side = self.side_mut(direction);
         let pipe = &mut side.pipe;
         // With what Envoy keeps for the processor, or at the end, the rest would go along.
-        let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
+        let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end && !trailers;
         let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
         side.unchecked_length &= !flush;
         (pipe.ended, pipe.held) = (end, true);
@@ -127,7 +127,7 @@ impl Machine {
         if pipe.parked {
             // The headers must not take along what the processor has not seen.
             actions.push(Action::TakeParked(direction));
-        } else if !pipe.over() && side.duplex.unanswered == 0 {
+        } else if !pipe.over() && !side.ending.due && side.duplex.unanswered == 0 {
             self.let_ready_go(direction, actions);
         }
     }
@@ -176,7 +176,9 @@ impl Machine {
         let side = self.side_mut(direction);
         let last = side.pipe.ended && side.duplex.done;
         let all = side.duplex.unanswered == 0 || side.duplex.done;
-        let some = all && !side.pipe.over() && !side.pipe.ready.is_empty();
+        // With trailers that are there the end would go.
+        let open = !side.pipe.over() && !side.ending.due;
+        let some = all && open && !side.pipe.ready.is_empty();
         // What Envoy keeps for the processor would go along.
         if side.phase != Phase::Duplex || side.pipe.parked || !side.pipe.held || !(last || some) {
             return;

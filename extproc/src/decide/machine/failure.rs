@@ -82,7 +82,7 @@ impl Machine {
         self.fail(open, status, details, Cause::InvalidAnswer, actions);
     }
 
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         open: bool,
         status: u16,

@@ -23,6 +23,7 @@ mod answer;
 #[cfg(any(test, feature = "fuzzing"))]
 mod drive;
 mod duplex;
+mod endings;
 mod failure;
 mod modes;
 mod observe;
@@ -39,6 +40,7 @@ use callout_common::{Direction, StopMode};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use drive::drive;
 use duplex::Duplex;
+use endings::Ending;
 pub(crate) use modes::{BodyMode, Modes};
 use streaming::Pipe;
 pub(crate) use types::{
@@ -112,6 +114,7 @@ struct Side {
     headers_sent: bool,
     /// An answer may have set a `content-length` that nobody has compared with the body.
     unchecked_length: bool,
+    ending: Ending,
     pipe: Pipe,
     duplex: Duplex,
 }
@@ -162,6 +165,7 @@ impl Machine {
             extended: false,
             headers_sent: false,
             unchecked_length: false,
+            ending: Ending::default(),
             pipe: Pipe::default(),
             duplex: Duplex::default(),
         };
@@ -267,6 +271,10 @@ impl Machine {
             return (self.observe_headers(direction, end), PieceStatus::Pass);
         }
         let mut actions = Vec::new();
+        if !self.modes.headers(direction) && self.never_whole(direction) {
+            self.refuse_endless(&mut actions);
+            return (actions, self.hold(direction));
+        }
         if self.modes.headers(direction) {
             let arrived =
                 Arrived { some: false, all: false, trailers: false, over: false, skipped: false };
@@ -298,12 +306,28 @@ impl Machine {
         direction: Direction,
         data: Data<impl FnOnce() -> Bytes>,
     ) -> (Vec<Action>, PieceStatus) {
-        let Data { end, total, limit, backlog, bytes } = data;
+        let trailers = data.trailers;
+        let (mut actions, stance) = self.piece(direction, data);
+        if trailers && !self.finished {
+            self.trailers_due(direction, &mut actions);
+        }
+        (actions, stance)
+    }
+
+    fn piece(
+        &mut self,
+        direction: Direction,
+        data: Data<impl FnOnce() -> Bytes>,
+    ) -> (Vec<Action>, PieceStatus) {
+        let Data { end, trailers, total, limit, backlog, bytes } = data;
         let hold = self.hold(direction);
         if total == 0
             && !end
             && let Some(taken) = self.nothing(direction)
         {
+            return taken;
+        }
+        if let Some(taken) = self.after_assumed_end(direction) {
             return taken;
         }
         let too_long = self.is_too_long(direction, total);
@@ -318,10 +342,12 @@ impl Machine {
                 (self.observe_data(direction, end, bytes, backlog), PieceStatus::Pass)
             }
             Phase::Headers { .. } if early => {
-                self.stream_data(direction, end, bytes, (total, limit))
+                self.stream_data(direction, (end, trailers), bytes, (total, limit))
             }
-            Phase::Duplex => self.duplex_data(direction, end, bytes, backlog),
-            Phase::Headers { .. } if duplex => self.duplex_data(direction, end, bytes, backlog),
+            Phase::Duplex => self.duplex_data(direction, (end, trailers), bytes, backlog),
+            Phase::Headers { .. } if duplex => {
+                self.duplex_data(direction, (end, trailers), bytes, backlog)
+            }
             Phase::Headers { end: _, arrived } => {
                 let over = limit > 0 && total > limit;
                 let skipped = too_long.is_some();
@@ -356,7 +382,7 @@ impl Machine {
                 self.enter(direction, Phase::Body { trailers, partial: partial && !end });
                 (Vec::new(), hold)
             }
-            Phase::Streaming => self.stream_data(direction, end, bytes, (total, limit)),
+            Phase::Streaming => self.stream_data(direction, (end, trailers), bytes, (total, limit)),
             Phase::Draining => self.drain(direction),
             Phase::Trailers => (Vec::new(), hold),
             Phase::Replaced => (Vec::new(), PieceStatus::Discard),
@@ -399,6 +425,11 @@ impl Machine {
         let duplex = self.modes.body(direction) == BodyMode::Duplex;
         let early = self.modes.body(direction) == BodyMode::Streamed
             && self.settings.send_body_without_waiting;
+        if !self.trailers_are_news(direction) {
+            let side = self.side(direction);
+            let held = side.held() || (side.phase == Phase::Duplex && side.pipe.held);
+            return (Vec::new(), if held { hold } else { PieceStatus::Pass });
+        }
         match self.side(direction).phase {
             Phase::Observed => (self.observe_trailers(direction), PieceStatus::Pass),
             Phase::Headers { .. } if early && self.side(direction).pipe.held => {

@@ -44,9 +44,16 @@ impl Pipe {
 
 impl Machine {
     fn send_piece(&mut self, direction: Direction, bytes: Bytes, end: bool) -> Action {
-        let send = self.send(direction, OutboundMessage::Piece { bytes: bytes.clone(), end });
-        let number = self.side(direction).number;
-        self.side_mut(direction).pipe.sent.push_back((number, bytes));
+        let mut send = self.send(direction, OutboundMessage::Piece { bytes: bytes.clone(), end });
+        let side = self.side_mut(direction);
+        // Its time begins when it is the oldest; until then the deadline is that of another.
+        let waits = side.phase == Phase::Streaming && !side.pipe.sent.is_empty();
+        if let Action::Send { within, .. } = &mut send
+            && waits
+        {
+            *within = None;
+        }
+        side.pipe.sent.push_back((side.number, bytes));
         send
     }
 
@@ -54,7 +61,7 @@ impl Machine {
     pub(super) fn stream_data(
         &mut self,
         direction: Direction,
-        end: bool,
+        (end, trailers): (bool, bool),
         piece: impl FnOnce() -> Bytes,
         (total, limit): (usize, usize),
     ) -> (Vec<Action>, PieceStatus) {
@@ -68,7 +75,7 @@ impl Machine {
         if chunking.is_none() && std::mem::take(&mut pipe.gathering) {
             pipe.parked = false;
         }
-        let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end;
+        let flush = pipe.held && !pipe.parked && !pipe.ready.is_empty() && !end && !trailers;
         let ready = if flush { std::mem::take(&mut pipe.ready) } else { Vec::new() };
         side.unchecked_length &= !flush;
         pipe.held = true;
@@ -185,8 +192,16 @@ impl Machine {
         actions.push(Action::Release(direction));
     }
 
-    /// Small pieces, or output, have waited long enough for others.
-    pub(crate) fn gathered(&mut self, direction: Direction) -> Vec<Action> {
+    /// Small pieces, or output, have waited long enough for others, or the body for its end; `bytes` is what
+    /// Envoy keeps of it.
+    pub(crate) fn gathered(
+        &mut self,
+        direction: Direction,
+        bytes: impl FnOnce() -> Bytes,
+    ) -> Vec<Action> {
+        if let Some(actions) = self.assume_end(direction, bytes) {
+            return actions;
+        }
         if self.side(direction).phase == Phase::Duplex {
             let mut actions = Vec::new();
             self.duplex_patience_ends(direction, &mut actions);

@@ -135,6 +135,8 @@ pub(crate) enum OutboundMessage {
 pub(crate) struct Data<F> {
     /// It is the last, and no trailers follow.
     pub(crate) end: bool,
+    /// It is not the last, and there are trailers already.
+    pub(crate) trailers: bool,
     /// Bytes that are there by now, this piece included.
     pub(crate) total: usize,
     /// Bytes that may be kept.

@@ -64,7 +64,7 @@ fn in_duplex_output_without_new_input_goes_with_the_output_of_the_next_piece() {
     assert!(appended(&actions, "bc") && released(&actions));
     machine.answer(output("d", false));
     data(&mut machine, REQUEST, false);
-    let actions = machine.gathered(REQUEST);
+    let actions = machine.gathered(REQUEST, Bytes::new);
     assert!(appended(&actions, "d") && released(&actions));
 }
 
@@ -127,7 +127,14 @@ fn in_duplex_a_body_and_trailers_that_are_there_before_the_mode_is_go_to_the_pro
 
 #[test]
 fn a_piece_without_bytes_that_is_not_the_last_is_not_shown() {
-    let empty = || Data { end: false, total: 0, limit: 9, backlog: false, bytes: Bytes::new };
+    let empty = || Data {
+        end: false,
+        trailers: false,
+        total: 0,
+        limit: 9,
+        backlog: false,
+        bytes: Bytes::new,
+    };
     for mode in [BodyMode::Streamed, BodyMode::Duplex] {
         let modes = Modes { request_body: mode, request_trailers: true, ..Modes::default() };
         let mut machine = Machine::new(Settings { modes, ..settings() });
@@ -143,7 +150,8 @@ fn a_piece_without_bytes_that_is_not_the_last_is_not_shown() {
 fn in_duplex_what_a_slow_processor_could_not_take_is_taken_when_it_has_room() {
     let mut machine = duplex();
     machine.headers(REQUEST, false);
-    let late = Data { end: true, total: 2, limit: 1, backlog: true, bytes: Bytes::new };
+    let late =
+        Data { end: true, trailers: false, total: 2, limit: 1, backlog: true, bytes: Bytes::new };
     assert_eq!(machine.data(REQUEST, late).1, PieceStatus::Hold(StopMode::Watermark));
     // Even while the headers' answer is outstanding.
     assert_eq!(machine.room(), [Action::TakeParked(REQUEST)]);
@@ -153,7 +161,8 @@ fn in_duplex_what_a_slow_processor_could_not_take_is_taken_when_it_has_room() {
     // Nor does the headers' answer let go on what the processor has not seen.
     let mut machine = duplex();
     machine.headers(REQUEST, false);
-    let late = Data { end: false, total: 2, limit: 1, backlog: true, bytes: Bytes::new };
+    let late =
+        Data { end: false, trailers: false, total: 2, limit: 1, backlog: true, bytes: Bytes::new };
     machine.data(REQUEST, late);
     let actions = machine.answer(headers_ok());
     assert!(actions.contains(&Action::TakeParked(REQUEST)) && !released(&actions));

@@ -2,6 +2,7 @@
 
 mod beyond;
 mod duplex;
+mod endings;
 mod length;
 mod random;
 mod streaming;
@@ -52,7 +53,10 @@ fn answer(json: &str) -> proto::ProcessingResponse {
 
 fn data(machine: &mut Machine, direction: Direction, end: bool) -> (Vec<Action>, PieceStatus) {
     let bytes = || Bytes::from_static(b"ab");
-    machine.data(direction, Data { end, total: 2, limit: 1 << 20, backlog: false, bytes })
+    machine.data(
+        direction,
+        Data { end, trailers: false, total: 2, limit: 1 << 20, backlog: false, bytes },
+    )
 }
 
 fn trailers(machine: &mut Machine, direction: Direction) -> (Vec<Action>, PieceStatus) {

@@ -59,8 +59,10 @@ impl Envoy {
         assert!(!self.over);
         let bytes: Bytes = [self.kept.as_slice(), piece].concat().into();
         let total = bytes.len();
-        let (actions, stance) =
-            machine.data(REQUEST, Data { end, total, limit, backlog: false, bytes: || bytes });
+        let (actions, stance) = machine.data(
+            REQUEST,
+            Data { end, trailers: false, total, limit, backlog: false, bytes: || bytes },
+        );
         self.do_all(machine, actions);
         if matches!(stance, PieceStatus::Flush(_)) {
             assert!(self.held && !end, "a flush needs a hold, and is no end");
@@ -118,7 +120,7 @@ fn small_pieces_go_together_when_they_are_enough_or_have_waited() {
     answer_one(&mut machine, &mut envoy, None, &mut Vec::new());
     envoy.piece(&mut machine, b"gh", false, 100);
     assert!(envoy.asked.is_empty() && std::mem::take(&mut envoy.gathers));
-    let actions = machine.gathered(REQUEST);
+    let actions = machine.gathered(REQUEST, Bytes::new);
     envoy.do_all(&mut machine, actions);
     assert_eq!(envoy.asked, [b"gh".to_vec()]);
     envoy.piece(&mut machine, b"i", true, 100);
@@ -190,7 +192,7 @@ proptest! {
                     envoy.do_all(&mut machine, actions);
                 }
                 Beat::Wakeup if std::mem::take(&mut envoy.gathers) => {
-                    let actions = machine.gathered(REQUEST);
+                    let actions = machine.gathered(REQUEST, Bytes::new);
                     envoy.do_all(&mut machine, actions);
                 }
                 Beat::Wakeup => {}
