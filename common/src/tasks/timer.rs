@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::envoy::host::Scheduler;
-    use crate::tasks::mailbox::{Mail, Mailbox};
+    use crate::tasks::mailbox::{Mailbox, Message};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -160,8 +160,8 @@ mod tests {
             tokio::time::sleep(wait).await;
             let commit = self.commits.0.load(Ordering::SeqCst);
             let event = |mail| match mail {
-                Mail::Event(event) => Some(event),
-                Mail::Lost(_) => None,
+                Message::Event(event) => Some(event),
+                Message::Lost(_) => None,
             };
             self.mailbox.drain(commit).into_iter().filter_map(event).collect()
         }

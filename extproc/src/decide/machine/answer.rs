@@ -264,6 +264,10 @@ impl Machine {
                 self.enter(direction, Phase::Body { trailers: false, partial: true });
                 return actions.push(self.send(direction, OutboundMessage::Body { end: false }));
             }
+            // Over the limit Envoy does not read on, since it held the body back: the end would never come.
+            BodyMode::Buffered if arrived.over => {
+                return actions.extend(self.reject_body(direction));
+            }
             BodyMode::Buffered | BodyMode::Partial => {
                 return self.enter(direction, Phase::Gather { held: true });
             }

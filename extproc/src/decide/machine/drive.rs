@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use callout_common::StopMode;
 use callout_common::grpc::{CallError, Failure};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
@@ -288,6 +289,8 @@ impl Run {
         }
         if !taken && matches!(stance, PieceStatus::Hold(_) | PieceStatus::Flush(_)) {
             way.kept += piece.unwrap_or_default();
+            // Envoy refuses what is over the limit of a body that it is to keep whole.
+            self.over |= stance == PieceStatus::Hold(StopMode::Buffer) && way.kept > LIMIT;
         }
     }
 
@@ -349,12 +352,14 @@ impl Run {
 
     /// Whatever was: when the rest of the bodies has come and no answer does, nothing stays held.
     fn out(&mut self) {
-        for direction in BOTH {
-            if self.way(direction).headers && !self.way(direction).ended {
-                self.data(direction, PIECE, true, false);
-            }
-        }
         for _ in 0..8 {
+            for direction in BOTH {
+                let way = self.way(direction);
+                // What is held back over the limit has more to come, which Envoy does not read.
+                if way.headers && !way.ended && way.kept <= LIMIT {
+                    self.data(direction, PIECE, true, false);
+                }
+            }
             self.timers();
             self.event(Machine::room);
             for (direction, number) in std::mem::take(&mut self.deadlines) {

@@ -142,3 +142,31 @@ fn an_override_to_duplex_may_stand_alone_before_the_headers_answer() {
         assert_eq!(reply(&machine.answer(answer(json))), Some((500, "unhandled_message")));
     }
 }
+
+#[test]
+fn a_body_that_was_held_back_over_the_limit_before_it_was_to_be_shown_whole_is_refused() {
+    let wanted = [(REQUEST, "request", 413), (RESPONSE, "response", 500)];
+    for (direction, name, status) in wanted {
+        let mut machine = Machine::new(Settings { allow_mode_override: true, ..settings() });
+        machine.headers(direction, false);
+        let piece = |end| Data {
+            end,
+            trailers: false,
+            total: 9,
+            limit: 8,
+            backlog: false,
+            bytes: || Bytes::from_static(b"too large"),
+        };
+        machine.data(direction, piece(false));
+        let over = answer(&format!(
+            r#"{{"{name}Headers": {{}}, "modeOverride": {{"{name}BodyMode": "BUFFERED"}}}}"#
+        ));
+        let actions = machine.answer(over.clone());
+        assert_eq!(reply(&actions).map(|(status, _)| status), Some(status), "{name}");
+        // What is there whole is shown whole.
+        let mut machine = Machine::new(Settings { allow_mode_override: true, ..settings() });
+        machine.headers(direction, false);
+        machine.data(direction, piece(true));
+        assert_eq!(sent(&machine.answer(over)), [OutboundMessage::Body { end: true }], "{name}");
+    }
+}
