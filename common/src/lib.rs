@@ -11,6 +11,7 @@
 //! `unsafe` lives in [`abi`] only.
 
 pub mod abi;
+pub mod check;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod runner;
@@ -21,6 +22,7 @@ pub mod tasks;
 pub mod api;
 pub mod envoy;
 pub mod http;
+pub mod build;
 
 pub use api::config::{ConfigError, RawConfig};
 pub use envoy::reply::{Reply, ReplyPart};

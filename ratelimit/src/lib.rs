@@ -1,7 +1,6 @@
 //! Global rate limits for Envoy: asks an `envoy.service.ratelimit.v3` service whether a request is
 //! within its limits, as the built-in `envoy.filters.http.ratelimit` does, out of a dynamic module.
 
-pub mod migrate;
 mod stream;
 mod access_log;
 mod call;

@@ -40,7 +40,15 @@ pub fn program_init(filters: &'static [Exported]) -> *const c_char {
             crate::envoy::log::install(log::EnvoyLog);
             // 1.40 brought the second version of the ABI, and this callback.
             let second = table.newer.envoy_dynamic_module_callback_log_v2.is_ok();
-            (if second { V2 } else { V1 }).as_ptr()
+            let abi = if second { V2 } else { V1 };
+            let names: Vec<&str> = filters.iter().map(Exported::name).collect();
+            tracing::info!(
+                "callout {} {} for the module ABI {}",
+                names.join(", "),
+                crate::build::version(),
+                abi.to_str().unwrap_or_default()
+            );
+            abi.as_ptr()
         }
         Err(error) => {
             // There is no log to write to when the callbacks are missing.
