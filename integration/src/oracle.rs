@@ -36,6 +36,7 @@ pub struct Scenario {
     upstream: Answer,
     requests: Vec<Request>,
     services_down: bool,
+    asked: usize,
 }
 
 impl Scenario {
@@ -50,6 +51,7 @@ impl Scenario {
             upstream: Answer::default(),
             requests: vec![Request::get("/p?q=1").header("x-a", "1")],
             services_down: false,
+            asked: 0,
         }
     }
 
@@ -85,6 +87,14 @@ impl Scenario {
     #[must_use]
     pub const fn services_down(mut self) -> Self {
         self.services_down = true;
+        self
+    }
+
+    /// Waits a second for so many calls of the service: what it is told at the end of a stream may
+    /// still be on its way.
+    #[must_use]
+    pub const fn asked(mut self, calls: usize) -> Self {
+        self.asked = calls;
         self
     }
 
@@ -153,7 +163,16 @@ impl Scenario {
                 "end": format!("{:?}", response.end),
             }));
         }
-        // What a service is told at the end of a stream may still be on its way.
+        if let Some(services) = &services {
+            let told = async {
+                while services.asked().len() < self.asked {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            // With fewer calls the comparison says what differs.
+            let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+        }
+        // More calls than those may be on their way.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let upstream: Vec<Value> = upstream
             .seen()

@@ -456,3 +456,36 @@ async fn a_limit_that_has_nothing_to_say_is_counted_and_denies_where_asked_for()
         assert_eq!(gateway.envoy.stat("ratelimit.descriptor_skipped").await, 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_without_limits_of_its_own_says_so_and_counts_what_it_lets_pass() {
+    let window = Window::new(1, 60);
+    let fields = json!({"rate_limits": null});
+    let gateway = Gateway::start(Version::LATEST, json!({}), fields, window.script()).await;
+    assert_eq!(gateway.admitted(3).await, 3);
+    assert_eq!(gateway.envoy.stat("ratelimit.no_descriptors").await, 3);
+    assert_eq!(gateway.asked(), 0);
+    let log = gateway.envoy.log();
+    assert!(log.contains("ratelimit: rate_limits is empty"), "{log}");
+    let gateway = Gateway::start(Version::LATEST, json!({}), json!({}), window.script()).await;
+    assert!(!gateway.envoy.log().contains("rate_limits is empty"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_duration_of_a_request_is_hits_in_milliseconds() {
+    for version in Version::ALL {
+        let fields = json!({"rate_limits": [{
+            "actions": [{"generic_key": {"descriptor_value": "done"}}],
+            "apply_on_stream_done": true,
+            "hits_addend": {"format": "%REQUEST_DURATION%"},
+        }]});
+        let gateway = Gateway::start(version, json!({}), fields, Window::new(9, 60).script()).await;
+        let request =
+            Request::post("/p").pieces(["a", "b"]).gap(Duration::from_millis(300)).http2();
+        assert_eq!(request.send(gateway.envoy.port()).await.status, 200);
+        eventually("the hits are told", || gateway.asked() == 1).await.unwrap();
+        let asked = gateway.services.asked().remove(0);
+        let hits: u64 = asked["descriptors"][0]["hitsAddend"].as_str().unwrap().parse().unwrap();
+        assert!((250..5000).contains(&hits), "{version}: {hits}");
+    }
+}

@@ -14,7 +14,17 @@ fn answering(answer: Value) -> Script {
     Script::default().limit(move |_, _| std::future::ready(Ok(message(answer.clone()))))
 }
 
+/// As the built-in of each version of Envoy.
 async fn same(scenario: Scenario) {
+    for version in Version::ALL {
+        if let Err(error) = scenario.same_as_builtin(version).await {
+            panic!("{version}: {error:?}");
+        }
+    }
+}
+
+/// As the built-in of the newest Envoy, which alone knows a field of the configuration.
+async fn same_as_newest(scenario: Scenario) {
     scenario.same_as_builtin(Version::LATEST).await.unwrap();
 }
 
@@ -68,12 +78,12 @@ async fn the_optional_headers_of_a_limited_reply() {
             {"header": {"key": "x-rls", "value": "mine"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
         ],
     });
-    same(scenario(config).script(answering(over()))).await;
+    same_as_newest(scenario(config).script(answering(over()))).await;
     let status = json!({
         "rate_limited_status": {"code": "ServiceUnavailable"},
         "disable_x_envoy_ratelimited_header": true,
     });
-    same(scenario(status).script(answering(over()))).await;
+    same_as_newest(scenario(status).script(answering(over()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +108,7 @@ async fn failures_allow_by_default_and_deny_on_request() {
         json!({"failure_mode_deny": true, "status_on_error": {"code": "ServiceUnavailable"}});
     same(scenario(status).script(failing()).requests(requests())).await;
     same(scenario(json!({"failure_mode_deny": true})).services_down()).await;
-    let slow = json!({"failure_mode_deny": true, "timeout": "0.1s"});
+    let slow = json!({"failure_mode_deny": true, "timeout": "0.5s"});
     same(scenario(slow).script(Script::silent())).await;
 }
 
@@ -167,7 +177,7 @@ async fn the_node_and_extensions_make_descriptors() {
         Request::get("/").header("authorization", &format!("Bearer {token}x.y")),
         Request::get("/").header("authorization", token),
     ];
-    same(scenario(config).requests(requests)).await;
+    same_as_newest(scenario(config).requests(requests)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +225,7 @@ async fn hits_and_overrides_travel_with_the_descriptor() {
         {"actions": [{"generic_key": {"descriptor_value": "b"}}], "hits_addend": {"number": 0}},
         {"actions": [{"generic_key": {"descriptor_value": "c"}}], "limit": {"rate_limit": {"requests_per_unit": 5, "unit": "HOUR"}}},
     ]});
-    same(scenario(config)).await;
+    same_as_newest(scenario(config)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,5 +244,114 @@ async fn hits_at_the_end_of_the_stream_are_counted_then() {
         {"actions": [{"generic_key": {"descriptor_value": "now"}}]},
         {"actions": [{"generic_key": {"descriptor_value": "done"}}], "apply_on_stream_done": true, "hits_addend": {"format": "%BYTES_SENT%"}},
     ]});
-    same(scenario(config)).await;
+    same(scenario(config).asked(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn added_headers_quote_the_request_and_the_reply_to_come() {
+    let added = |value: &str| json!({"response_headers_to_add": [{"header": {"key": "x-added", "value": value}}]});
+    for value in [
+        "%RESPONSE_CODE%|%RESPONSE_FLAGS%|%RESPONSE_CODE_DETAILS%",
+        "%PROTOCOL%|%REQ(:METHOD)%|%REQ(x-none?x-k):2%|100%%",
+        "%RESP(x-rls)%|%TRAILER(x-none)%|%REQ(x-none)%",
+    ] {
+        let requests = [Request::get("/p").header("x-k", "key"), grpc_request()];
+        same(scenario(added(value)).script(answering(over())).requests(requests)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_one_header_are_matched_as_this_envoy_does() {
+    let descriptor = |value: &str, invert: bool| {
+        json!({"actions": [{"header_value_match": {
+            "descriptor_value": value,
+            "headers": [{"name": "x-k", "string_match": {"exact": value}, "invert_match": invert}],
+        }}]})
+    };
+    let config = json!({"rate_limits": [
+        descriptor("a", false), descriptor("c", false), descriptor("a,c", false),
+        descriptor("c", true), {"actions": [{"generic_key": {"descriptor_value": "end"}}]},
+    ]});
+    let requests = [
+        Request::get("/1").header("x-k", "a").header("x-k", "c"),
+        Request::get("/2").header("x-k", "a, c"),
+        Request::get("/3").header("x-k", "a,c"),
+    ];
+    same(scenario(config).requests(requests)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_an_address_match_quote_the_stream() {
+    let value = "a-%REQ(x-k)%-%PROTOCOL%-%RESPONSE_CODE%-%RESP(x-up)%";
+    let actions = json!([{"remote_address_match": {
+        "descriptor_value": value,
+        "address_matcher": {"ranges": [{"address_prefix": "0.0.0.0", "prefix_len": 0}]},
+    }}]);
+    let requests = [Request::get("/").header("x-k", "v"), Request::get("/").http2()];
+    same(scenario(limits(actions)).requests(requests)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_join_no_texts() {
+    let expression = |text: &str| {
+        json!({"actions": [{"extension": {"name": "e", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor",
+            "descriptor_key": "k", "text": text,
+        }}}]})
+    };
+    let config = json!({"rate_limits": [
+        expression("request.method + '-'"),
+        expression("size(request.method) + 2"),
+        expression("request.size"),
+        expression("request.method == 'GET' ? 'read' : 'write'"),
+    ]});
+    let requests = [Request::get("/"), Request::post("/").body("12345")];
+    same(scenario(config).requests(requests)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_at_the_end_are_what_request_and_response_were() {
+    let format = |format: &str| {
+        json!({
+            "actions": [{"generic_key": {"descriptor_value": format}}],
+            "apply_on_stream_done": true,
+            "hits_addend": {"format": format},
+        })
+    };
+    let formats = [
+        "%RESPONSE_CODE%",
+        "%RESP(X-COST)%",
+        "%RESP(x-none?x-cost):1%",
+        "%RESP(x-none)%",
+        "%TRAILER(x-none)%",
+        "%BYTES_RECEIVED%",
+        "%BYTES_SENT%",
+        "%PROTOCOL%",
+        "%RESPONSE_FLAGS%",
+    ];
+    let config = json!({"rate_limits": formats.map(format)});
+    let upstream = Answer {
+        status: 203,
+        headers: vec![("x-cost".to_owned(), "7".to_owned())],
+        ..Answer::default()
+    };
+    // One by one: nobody waits for what is told at the end, so that it has no order.
+    for request in [
+        Request::get("/"),
+        Request::post("/").body("hello"),
+        Request::post("/").pieces(["he", "llo"]),
+    ] {
+        let scenario = scenario(config.clone()).upstream(upstream.clone());
+        same(scenario.requests([request]).asked(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_none_before_the_body_has_come() {
+    let config = json!({"rate_limits": [{
+        "actions": [{"generic_key": {"descriptor_value": "now"}}],
+        "hits_addend": {"format": "%BYTES_RECEIVED%"},
+    }]});
+    let requests = [Request::get("/"), Request::post("/").body("hello")];
+    same(scenario(config).requests(requests)).await;
 }

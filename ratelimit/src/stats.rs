@@ -21,6 +21,8 @@ pub(crate) struct Stats {
     pub(crate) dropped_metadata: Counter,
     /// Requests with descriptors, each of which would be a call.
     pub(crate) requests: Counter,
+    /// Requests of which no limit made a descriptor, so that nothing was asked.
+    pub(crate) no_descriptors: Counter,
     /// Calls of the service, those beside the requests included.
     pub(crate) rpc: Counter,
     /// Requests that were paid for, or are reported afterwards.
@@ -55,6 +57,7 @@ impl Stats {
             dropped_headers: setup.counter("dropped_headers")?,
             dropped_metadata: setup.counter("dropped_metadata")?,
             requests: setup.counter("requests")?,
+            no_descriptors: setup.counter("no_descriptors")?,
             rpc: setup.counter("rpc")?,
             lease_hit: setup.counter("lease_hit")?,
             cache_over_limit: setup.counter("cache_over_limit")?,

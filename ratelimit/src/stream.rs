@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use callout_common::api::format::CommandOperator;
 use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Failure, MetadataMap};
-use callout_common::{EventAction, HookStatus, HttpStream, StopMode, StreamContext};
+use callout_common::{
+    Body, Direction, EventAction, HookStatus, HttpStream, StopMode, StreamContext,
+};
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tokio::sync::oneshot;
 
@@ -19,13 +22,16 @@ use crate::call::{CheckCall, CheckResult};
 use crate::config::rules::Policy;
 use crate::config::{Config, Route};
 use crate::decide::headers::Lines;
-use crate::decide::verdict::{Decision, Sampling, Verdict, decide, limited, refusal};
+use crate::decide::verdict::{
+    Decision, LIMITED_DETAILS, Sampling, Verdict, decide, limited, refusal,
+};
 use crate::memory::key::Key;
 use crate::memory::ledger::{
     Admission, BackgroundCall, Batch, LeaseConfig, Mode, Next, Quota, Unknown,
 };
 use crate::memory::local::Size;
 use crate::memory::replay::{own, replayed};
+use crate::request::traffic::Traffic;
 use crate::request::view::View;
 use crate::request::{Descriptor, DescriptorEntry, Limit, descriptors};
 
@@ -44,6 +50,9 @@ pub struct Stream {
     response: Lines,
     /// The request was looked at, so that it may count at its end, too.
     counts_when_done: bool,
+    /// The bytes of its bodies matter.
+    counts_bytes: bool,
+    traffic: Traffic,
 }
 
 #[derive(Debug)]
@@ -68,7 +77,9 @@ struct Asked {
 impl Stream {
     pub(crate) fn new(filter: Arc<RateLimit>, route: Option<Arc<Route>>) -> Self {
         let (state, response) = (State::Idle, Lines::new());
-        Self { filter, route, state, response, counts_when_done: false }
+        let traffic = Traffic::begin(Instant::now());
+        let (counts_when_done, counts_bytes) = (false, false);
+        Self { filter, route, state, response, counts_when_done, counts_bytes, traffic }
     }
 
     fn config(&self) -> &Config {
@@ -81,6 +92,22 @@ impl Stream {
             Some(route) if !route.limits.is_empty() => &route.limits,
             _ => &self.config().limits,
         }
+    }
+
+    /// The descriptors for the end of the stream if `done`, else those for now.
+    fn descriptors(&self, cx: &Context<'_>, done: bool) -> DescriptorEntry {
+        descriptors(self.limits(), &View { cx, traffic: self.traffic }, done)
+    }
+
+    /// A piece of a body passes; `end` if it is the last.
+    fn body(&mut self, cx: &Context<'_>, direction: Direction, end: bool) -> HookStatus {
+        if self.counts_bytes {
+            self.traffic.passed(direction, cx.body_len(Body::received(direction)));
+        }
+        if direction == Direction::Request && end {
+            self.traffic.request_ended(Instant::now());
+        }
+        HookStatus::Continue
     }
 
     /// The message about `descriptors`; `None` when there are none, and so nothing to ask.
@@ -319,8 +346,10 @@ impl Stream {
                     return EventAction::Request;
                 }
                 for added in &config.response_headers_to_add {
-                    added.apply(&mut response, |operator| cx.operator(operator));
+                    added.apply(&mut response, |lines, operator| of_refusal(cx, lines, operator));
                 }
+                // No hook of this filter sees its own reply.
+                self.traffic.passed(Direction::Response, body.len());
                 EventAction::Reply(limited(config, response, body))
             }
             Verdict::Pass => {
@@ -343,7 +372,10 @@ impl Stream {
 impl HttpStream for Stream {
     type Event = CheckResult;
 
-    fn request_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> HookStatus {
+    fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
+        if end {
+            self.traffic.request_ended(Instant::now());
+        }
         let filter = Arc::clone(&self.filter);
         let config = &filter.config;
         // Without a cluster (no route, a redirect, a direct response) nothing is counted.
@@ -354,7 +386,8 @@ impl HttpStream for Stream {
             return HookStatus::Continue;
         }
         self.counts_when_done = true;
-        let DescriptorEntry { descriptors, skipped } = descriptors(self.limits(), &View(cx), false);
+        self.counts_bytes = self.limits().iter().any(|limit| limit.counts_bytes);
+        let DescriptorEntry { descriptors, skipped } = self.descriptors(cx, false);
         cx.count_by(self.filter.stats.descriptor_skipped, skipped);
         if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
             return HookStatus::Reply(refusal(config));
@@ -362,8 +395,24 @@ impl HttpStream for Stream {
         let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
         match self.message(cx, descriptors) {
             Some(message) => self.check(cx, message, shown),
-            None => HookStatus::Continue,
+            None => {
+                cx.count(filter.stats.no_descriptors);
+                HookStatus::Continue
+            }
         }
+    }
+
+    fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
+        self.body(cx, Direction::Request, end)
+    }
+
+    fn request_trailers(&mut self, _cx: &mut Context<'_>) -> HookStatus {
+        self.traffic.request_ended(Instant::now());
+        HookStatus::Continue
+    }
+
+    fn response_body(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
+        self.body(cx, Direction::Response, end)
     }
 
     fn response_headers(&mut self, cx: &mut Context<'_>, _end: bool) -> HookStatus {
@@ -390,7 +439,7 @@ impl HttpStream for Stream {
         if !self.counts_when_done {
             return;
         }
-        let DescriptorEntry { descriptors, .. } = descriptors(self.limits(), &View(cx), true);
+        let DescriptorEntry { descriptors, .. } = self.descriptors(cx, true);
         if let Some(message) = self.message(cx, descriptors) {
             let stats = self.filter.stats;
             let Some(permit) = self.filter.enter_breaker() else {
@@ -424,6 +473,22 @@ fn ask(
         let _ = tell.send(call.await);
     });
     cx.spawn(async move { told.await.unwrap_or(Err(Failure::Lost)) });
+}
+
+/// What an operator stands for in the reply to a request over a limit, before there is that reply, but
+/// for these `lines` of it.
+fn of_refusal(cx: &Context<'_>, lines: &Lines, operator: &CommandOperator) -> Option<Vec<u8>> {
+    match operator {
+        CommandOperator::ResponseCode => Some(b"0".to_vec()),
+        CommandOperator::ResponseFlags => Some(b"RL".to_vec()),
+        CommandOperator::ResponseCodeDetails => Some(LIMITED_DETAILS.as_bytes().to_vec()),
+        CommandOperator::Response { names, limit } => {
+            let first = |name: &String| lines.iter().find(|(line, _)| line == name);
+            let (_, value) = names.iter().find_map(first)?;
+            Some(value.get(..*limit).unwrap_or(value).to_vec())
+        }
+        operator => cx.operator(operator),
+    }
 }
 
 /// Whether the request counts as one hit, and nothing of it says otherwise.

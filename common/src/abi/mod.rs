@@ -21,6 +21,7 @@ mod table;
 use core::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
+use crate::envoy::version::EnvoyVersion;
 use crate::runner::export::Exported;
 
 #[cfg(not(panic = "unwind"))]
@@ -38,9 +39,9 @@ pub fn program_init(filters: &'static [Exported]) -> *const c_char {
     match table::resolve() {
         Ok(table) => {
             crate::envoy::log::install(log::EnvoyLog);
-            // 1.40 brought the second version of the ABI, and this callback.
-            let second = table.newer.envoy_dynamic_module_callback_log_v2.is_ok();
-            let abi = if second { V2 } else { V1 };
+            table.version.is_running();
+            // 1.40 brought the second version of the ABI.
+            let abi = if table.version >= EnvoyVersion::V1_40 { V2 } else { V1 };
             let names: Vec<&str> = filters.iter().map(Exported::name).collect();
             tracing::info!(
                 "callout {} {} for the module ABI {}",

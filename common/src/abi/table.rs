@@ -1,10 +1,11 @@
 //! Envoy's callbacks, resolved once when the library is loaded.
 
-use core::ffi::c_void;
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use super::bindings::newer::Newer;
 use super::bindings::required::Required;
+use crate::envoy::version::EnvoyVersion;
 
 /// The callbacks of the running Envoy.
 pub(super) struct Table {
@@ -12,8 +13,8 @@ pub(super) struct Table {
     pub(super) required: Required,
     /// Those that came later: each is an error where this Envoy lacks it.
     pub(super) newer: Newer,
-    /// Envoy is older than 1.39.
-    pub(super) before_1_39: bool,
+    /// By the callbacks that it has.
+    pub(super) version: EnvoyVersion,
 }
 
 static TABLE: OnceLock<Result<Table, String>> = OnceLock::new();
@@ -38,11 +39,19 @@ fn load() -> Result<Table, String> {
     let required = unsafe { Required::from_library(this()) }.map_err(|error| error.to_string())?;
     // SAFETY: as above; missing callbacks stay errors in their fields.
     let newer = unsafe { Newer::from_library(this()) }.map_err(|error| error.to_string())?;
-    let this = this();
-    // SAFETY: the callback is only looked for, not called.
-    let came_with_1_39 = unsafe {
-        this.get::<*const c_void>(b"envoy_dynamic_module_callback_http_get_header_values\0")
+    let version = if newer.envoy_dynamic_module_callback_log_v2.is_ok() {
+        EnvoyVersion::V1_40
+    } else if has(c"envoy_dynamic_module_callback_get_log_level") {
+        EnvoyVersion::V1_39
+    } else {
+        EnvoyVersion::V1_38
     };
-    let before_1_39 = came_with_1_39.is_err();
-    Ok(Table { required, newer, before_1_39 })
+    Ok(Table { required, newer, version })
+}
+
+/// Whether Envoy has a callback of this name.
+fn has(name: &CStr) -> bool {
+    let this = libloading::os::unix::Library::this();
+    // SAFETY: the address is looked at and not used: its type does not matter.
+    unsafe { this.get::<*const ()>(name.to_bytes_with_nul()) }.is_ok()
 }

@@ -1,22 +1,26 @@
 //! Expressions of the Common Expression Language over a stream's attributes, as far as a module
-//! sees them: what [`NAMED`] lists, and `request.headers` and `response.headers`. Unlike in Envoy's own
-//! evaluator, as it is set up there, `+` joins texts.
+//! sees them: what [`NAMED`] lists, and `request.headers` and `response.headers`. As in Envoy's own
+//! evaluator, as it is set up there, `+` adds numbers and joins nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cel::common::ast::{self, EntryExpr, Expr, IdedExpr, operators};
 use cel::objects::Key;
-use cel::{Context, Program, Value};
+use cel::{Context, ExecutionError, Program, ResolveResult, Value};
 
 use crate::api::config::ConfigError;
 use crate::api::text::sanitized;
 use crate::envoy::attributes::{Attribute, Kind, NAMED};
 use crate::envoy::types::Map;
 
+/// The name of the function that stands for `+`; no expression can spell it.
+const ADD_NUMBERS: &str = "@add_numbers";
+
 /// A parsed expression.
 #[derive(Debug)]
 pub struct Expression {
-    program: Program,
+    program: IdedExpr,
     /// The first names of the attributes that it refers to.
     roots: Vec<String>,
 }
@@ -65,12 +69,13 @@ impl Expression {
         let known = |root: &String| {
             NAMED.iter().any(|(name, _)| name.split('.').next() == Some(root.as_str()))
         };
-        match roots.iter().find(|root| !known(root)) {
-            Some(root) => Err(ConfigError::without_path(format!(
-                "`{root}` is no attribute that a module can read"
-            ))),
-            None => Ok(Self { program, roots }),
+        if let Some(root) = roots.iter().find(|root| !known(root)) {
+            let reason = format!("`{root}` is no attribute that a module can read");
+            return Err(ConfigError::without_path(reason));
         }
+        let mut program = program.expression().clone();
+        join_nothing(&mut program);
+        Ok(Self { program, roots })
     }
 
     /// What it comes to in a stream; `None` when it fails, as for an attribute that is absent.
@@ -80,7 +85,8 @@ impl Expression {
         for root in &self.roots {
             context.add_variable_from_value(root.as_str(), attributes(root, stream));
         }
-        Some(match self.program.execute(&context).ok()? {
+        context.add_function(ADD_NUMBERS, add_numbers).ok()?;
+        Some(match Value::resolve(&self.program, &context).ok()? {
             Value::String(text) => Outcome::Text(text.as_ref().clone()),
             Value::Bytes(bytes) => Outcome::Text(sanitized(&bytes)),
             Value::Int(number) => Outcome::Int(number),
@@ -92,6 +98,44 @@ impl Expression {
             Value::Map(_) => Outcome::Other("CelMap"),
             _ => return None,
         })
+    }
+}
+
+/// Puts [`ADD_NUMBERS`] in the place of each `+`. Loops, which need the other one, are not for
+/// Envoy's evaluator.
+fn join_nothing(expression: &mut IdedExpr) {
+    match &mut expression.expr {
+        Expr::Call(call) => {
+            if call.func_name == operators::ADD {
+                ADD_NUMBERS.clone_into(&mut call.func_name);
+            }
+            call.target.as_deref_mut().into_iter().for_each(join_nothing);
+            call.args.iter_mut().for_each(join_nothing);
+        }
+        Expr::List(list) => list.elements.iter_mut().for_each(join_nothing),
+        Expr::Select(select) => join_nothing(&mut select.operand),
+        Expr::Map(ast::MapExpr { entries }) | Expr::Struct(ast::StructExpr { entries, .. }) => {
+            for entry in entries {
+                match &mut entry.expr {
+                    EntryExpr::StructField(field) => join_nothing(&mut field.value),
+                    EntryExpr::MapEntry(entry) => {
+                        join_nothing(&mut entry.key);
+                        join_nothing(&mut entry.value);
+                    }
+                }
+            }
+        }
+        Expr::Unspecified | Expr::Comprehension(_) | Expr::Ident(_) | Expr::Literal(_) => {}
+    }
+}
+
+/// `left + right`, of numbers and times.
+fn add_numbers(left: Value, right: Value) -> ResolveResult {
+    match (&left, &right) {
+        (Value::String(_) | Value::Bytes(_) | Value::List(_), _) => {
+            Err(ExecutionError::function_error("+", "joins neither texts nor lists"))
+        }
+        _ => left + right,
     }
 }
 
@@ -175,7 +219,7 @@ mod tests {
         assert_eq!(outcome("request.headers['x-a']"), text("1,2"));
         assert_eq!(outcome("request.size"), Some(Outcome::Int(7)));
         assert_eq!(outcome("request.size > 6 && connection.mtls"), Some(Outcome::Bool(true)));
-        assert_eq!(outcome("request.method + '!'"), text("GET!"));
+        assert_eq!(outcome("request.size + 1 == 8 ? request.method : ''"), text("GET"));
         assert_eq!(outcome("request.headers"), Some(Outcome::Other("CelMap")));
     }
 
@@ -186,6 +230,22 @@ mod tests {
         {
             assert_eq!(outcome(expression), None, "{expression}");
         }
+    }
+
+    #[test]
+    fn as_in_envoy_nothing_is_joined() {
+        for expression in [
+            "request.method + '!'",
+            "size([1] + [2])",
+            "[request.method + '!'][0]",
+            "{'a': request.method + '!'}.a",
+            "(request.method + '!').startsWith('G')",
+            "b'a' + b'b'",
+        ] {
+            assert_eq!(outcome(expression), None, "{expression}");
+        }
+        assert_eq!(outcome("1.5 + 2.0"), Some(Outcome::Double(3.5)));
+        assert_eq!(outcome("size(request.method) + size('a')"), Some(Outcome::Int(4)));
     }
 
     #[test]

@@ -34,14 +34,72 @@ pub enum CommandOperator {
     BytesReceived,
     /// `BYTES_SENT`: bytes of the response's body.
     BytesSent,
+    /// `PROTOCOL`: the version of HTTP that the client speaks.
+    Protocol,
+    /// `RESP(name?alternative):limit`: the first value of a response header.
+    Response {
+        /// The names to try in turn, in lower case.
+        names: Vec<String>,
+        /// Most bytes of the value that are used.
+        limit: usize,
+    },
+    /// `TRAILER(name?alternative):limit`: the first value of a response trailer.
+    Trailer {
+        /// The names to try in turn, in lower case.
+        names: Vec<String>,
+        /// Most bytes of the value that are used.
+        limit: usize,
+    },
+    /// `RESPONSE_CODE`: the response's status, 0 while there is none.
+    ResponseCode,
+    /// `RESPONSE_CODE_DETAILS`: why it has that status.
+    ResponseCodeDetails,
+    /// `RESPONSE_FLAGS`: what Envoy notes of the response, in short. No stream can be asked for it.
+    ResponseFlags,
+    /// `REQUEST_DURATION`: milliseconds from the begin of the request to the end of its body. No
+    /// stream can be asked for it: filters measure it.
+    RequestDuration,
+}
+
+impl CommandOperator {
+    /// Whether it says something while the request is on its way up.
+    const fn is_of_request(&self) -> bool {
+        match self {
+            Self::Request { .. }
+            | Self::DynamicMetadata { .. }
+            | Self::RemoteAddress
+            | Self::BytesReceived
+            | Self::BytesSent
+            | Self::Protocol => true,
+            Self::Response { .. }
+            | Self::Trailer { .. }
+            | Self::ResponseCode
+            | Self::ResponseCodeDetails
+            | Self::ResponseFlags
+            | Self::RequestDuration => false,
+        }
+    }
 }
 
 impl SubstitutionFormat {
-    /// Reads a text with operators; `%%` stands for a percent sign.
+    /// Reads a text with operators about the request; `%%` stands for a percent sign.
     ///
     /// # Errors
     /// Why it can't be read, and operators that a module can't fill.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let template = Self::parse_any(text)?;
+        if template.operators().all(CommandOperator::is_of_request) {
+            return Ok(template);
+        }
+        Err(format!("`{text}` asks for what is known of the response alone"))
+    }
+
+    /// Reads a text with operators about the whole stream. Who fills it has to fill
+    /// [`CommandOperator::ResponseFlags`] and [`CommandOperator::RequestDuration`], or refuse them.
+    ///
+    /// # Errors
+    /// Why it can't be read, and operators that a module can't fill.
+    pub fn parse_any(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('%') {
@@ -62,6 +120,14 @@ impl SubstitutionFormat {
             parts.push(Part::Text(rest.to_owned()));
         }
         Ok(Self(parts))
+    }
+
+    /// The operators, in order.
+    pub fn operators(&self) -> impl Iterator<Item = &CommandOperator> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::CommandOperator(operator) => Some(operator),
+        })
     }
 
     /// The only operator, if the text is nothing else.
@@ -92,24 +158,23 @@ impl CommandOperator {
     fn parse(text: &str) -> Result<Self, String> {
         let unsupported = || format!("`%{text}%` is not supported in a module");
         let (name, argument) = match text.split_once('(') {
-            Some((name, argument)) => (name, argument),
-            None => (text, ""),
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
         };
         match (name, argument) {
-            ("REQ", argument) => {
-                let (names, limit) = argument.rsplit_once(')').ok_or_else(unsupported)?;
-                let limit = match limit.strip_prefix(':') {
-                    Some(limit) => limit.parse().map_err(|_| unsupported())?,
-                    None if limit.is_empty() => usize::MAX,
-                    None => return Err(unsupported()),
-                };
-                let names: Vec<String> = names.split('?').map(str::to_ascii_lowercase).collect();
-                if names.iter().any(String::is_empty) || names.len() > 2 {
-                    return Err(unsupported());
-                }
+            ("REQ", Some(argument)) => {
+                let (names, limit) = lines(argument).ok_or_else(unsupported)?;
                 Ok(Self::Request { names, limit })
             }
-            ("DYNAMIC_METADATA", argument) => {
+            ("RESP", Some(argument)) => {
+                let (names, limit) = lines(argument).ok_or_else(unsupported)?;
+                Ok(Self::Response { names, limit })
+            }
+            ("TRAILER", Some(argument)) => {
+                let (names, limit) = lines(argument).ok_or_else(unsupported)?;
+                Ok(Self::Trailer { names, limit })
+            }
+            ("DYNAMIC_METADATA", Some(argument)) => {
                 let path = argument.strip_suffix(')').ok_or_else(unsupported)?;
                 match path.split(':').collect::<Vec<_>>().as_slice() {
                     [namespace, key] if !namespace.is_empty() && !key.is_empty() => {
@@ -121,12 +186,29 @@ impl CommandOperator {
                     _ => Err(unsupported()),
                 }
             }
-            ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "") => Ok(Self::RemoteAddress),
-            ("BYTES_RECEIVED", "") => Ok(Self::BytesReceived),
-            ("BYTES_SENT", "") => Ok(Self::BytesSent),
+            ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", None) => Ok(Self::RemoteAddress),
+            ("BYTES_RECEIVED", None) => Ok(Self::BytesReceived),
+            ("BYTES_SENT", None) => Ok(Self::BytesSent),
+            ("PROTOCOL", None) => Ok(Self::Protocol),
+            ("RESPONSE_CODE", None) => Ok(Self::ResponseCode),
+            ("RESPONSE_CODE_DETAILS", None) => Ok(Self::ResponseCodeDetails),
+            ("RESPONSE_FLAGS", None) => Ok(Self::ResponseFlags),
+            ("REQUEST_DURATION", None) => Ok(Self::RequestDuration),
             _ => Err(unsupported()),
         }
     }
+}
+
+/// The names and the limit of `name?alternative):limit`.
+fn lines(argument: &str) -> Option<(Vec<String>, usize)> {
+    let (names, limit) = argument.rsplit_once(')')?;
+    let limit = match limit.strip_prefix(':') {
+        Some(limit) => limit.parse().ok()?,
+        None if limit.is_empty() => usize::MAX,
+        None => return None,
+    };
+    let names: Vec<String> = names.split('?').map(str::to_ascii_lowercase).collect();
+    (names.len() <= 2 && !names.iter().any(String::is_empty)).then_some((names, limit))
 }
 
 #[cfg(test)]
@@ -158,11 +240,32 @@ mod tests {
 
     #[test]
     fn what_a_module_can_not_fill_is_refused() {
-        for text in
-            ["50%", "%START_TIME%", "%REQ()%", "%REQ(a)x%", "%DYNAMIC_METADATA(a)%", "%REQ(a%"]
-        {
+        for text in [
+            "50%",
+            "%START_TIME%",
+            "%REQ()%",
+            "%REQ(a)x%",
+            "%DYNAMIC_METADATA(a)%",
+            "%REQ(a%",
+            "%PROTOCOL(%",
+        ] {
             assert!(SubstitutionFormat::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_known_of_the_response_alone_is_for_those_who_see_it() {
+        for text in ["%RESP(a?B):3%", "%TRAILER(a)%", "%RESPONSE_CODE%", "%REQUEST_DURATION%"] {
+            assert!(SubstitutionFormat::parse(text).is_err(), "{text}");
+            let template = SubstitutionFormat::parse_any(text).unwrap();
+            assert!(template.sole_operator().is_some(), "{text}");
+        }
+        let names = vec!["a".to_owned(), "b".to_owned()];
+        let response = CommandOperator::Response { names, limit: 3 };
+        assert_eq!(
+            SubstitutionFormat::parse_any("%RESP(a?B):3%").unwrap().sole_operator(),
+            Some(&response)
+        );
     }
 
     proptest! {

@@ -7,3 +7,4 @@ pub mod route_config;
 pub mod reply;
 pub mod attributes;
 pub mod types;
+pub mod version;

@@ -247,14 +247,21 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         let _ = runtime::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
     }
 
+    /// The request's `content-length`. In expressions `request.size` is what the request says where
+    /// it does, and the bytes that have come where not.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        std::str::from_utf8(self.request().get("content-length")?).ok()?.parse().ok()
+    }
+
     /// What `operator` stands for in this stream.
     #[must_use]
     pub fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
         match operator {
-            CommandOperator::Request { names, limit } => {
-                let headers = self.request();
-                let value = names.iter().find_map(|name| headers.get(name))?;
-                Some(value.get(..*limit).unwrap_or(value).to_vec())
+            CommandOperator::Request { names, limit } => self.line(Map::Request, names, *limit),
+            CommandOperator::Response { names, limit } => self.line(Map::Response, names, *limit),
+            CommandOperator::Trailer { names, limit } => {
+                self.line(Map::ResponseTrailers, names, *limit)
             }
             CommandOperator::DynamicMetadata { namespace, key } => {
                 self.metadata(MetadataSource::Dynamic).printed(namespace, key)
@@ -264,7 +271,24 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
             }
             CommandOperator::BytesReceived => self.count_of(Attribute::RequestSize),
             CommandOperator::BytesSent => self.count_of(Attribute::ResponseSize),
+            CommandOperator::Protocol => {
+                self.attribute(Attribute::RequestProtocol).map(<[u8]>::to_vec)
+            }
+            CommandOperator::ResponseCode => {
+                self.count_of(Attribute::ResponseCode).or_else(|| Some(b"0".to_vec()))
+            }
+            CommandOperator::ResponseCodeDetails => {
+                self.attribute(Attribute::ResponseCodeDetails).map(<[u8]>::to_vec)
+            }
+            CommandOperator::ResponseFlags | CommandOperator::RequestDuration => None,
         }
+    }
+
+    /// The first value of the first of `names` that `map` has, cut off after `limit` bytes.
+    fn line(&self, map: Map, names: &[String], limit: usize) -> Option<Vec<u8>> {
+        let headers = self.headers(map);
+        let value = names.iter().find_map(|name| headers.get(name))?;
+        Some(value.get(..limit).unwrap_or(value).to_vec())
     }
 
     fn count_of(&self, attribute: Attribute) -> Option<Vec<u8>> {
@@ -308,7 +332,8 @@ impl<E: Send + 'static> AttributeSource for StreamContext<'_, E> {
     }
 
     fn number(&self, attribute: Attribute) -> Option<u64> {
-        self.attribute_int(attribute)
+        let said = (attribute == Attribute::RequestSize).then(|| self.content_length()).flatten();
+        said.or_else(|| self.attribute_int(attribute))
     }
 
     fn truth(&self, attribute: Attribute) -> Option<bool> {

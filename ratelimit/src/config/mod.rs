@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::api::matching::Fraction;
+use callout_common::envoy::version::EnvoyVersion;
 use callout_common::grpc::Service;
 use callout_common::{ConfigError, RawConfig};
 use callout_protos::envoy::config::core::v3::{ApiVersion, RuntimeFractionalPercent};
@@ -16,7 +17,7 @@ use callout_protos::envoy::extensions::filters::http::ratelimit::v3 as proto;
 use proto::rate_limit::XRateLimitHeadersRfcVersion;
 
 use crate::config::extensions::{Callout, Fields, RouteFields};
-use crate::decide::headers::Added;
+use crate::decide::headers::{Added, XRateLimit};
 use crate::memory::ledger::Mode;
 use crate::request::Limit;
 
@@ -55,7 +56,7 @@ pub(crate) struct Config {
     /// that refuses the request.
     pub(crate) failure_mode_deny: Fraction,
     pub(crate) rate_limited_as_resource_exhausted: bool,
-    pub(crate) x_ratelimit_headers: bool,
+    pub(crate) x_ratelimit_headers: XRateLimit,
     pub(crate) disable_x_envoy_ratelimited_header: bool,
     pub(crate) rate_limited_status: u16,
     pub(crate) response_headers_to_add: Vec<Added>,
@@ -101,6 +102,12 @@ impl Config {
         // It chooses among the limits of the route table, which a module can't read; of its own
         // limits all belong to the one stage.
         refuse_if(stage > MAX_STAGE, "stage", "must be 10 or less")?;
+        if rate_limits.is_empty() {
+            tracing::warn!(
+                domain,
+                "ratelimit: rate_limits is empty: only requests of routes whose configuration of this filter has rate_limits are limited; limits in the route table itself are out of a module's sight: carry them over with `callout migrate`"
+            );
+        }
         refuse_if(
             response_headers_to_add.len() > MAX_RESPONSE_HEADERS,
             "response_headers_to_add",
@@ -133,13 +140,14 @@ impl Config {
                 None => Fraction::NONE,
             },
             rate_limited_as_resource_exhausted,
-            x_ratelimit_headers: match XRateLimitHeadersRfcVersion::try_from(
-                enable_x_ratelimit_headers,
-            ) {
-                Ok(version) => version == XRateLimitHeadersRfcVersion::DraftVersion03,
-                Err(_) => {
-                    return Err(ConfigError::field("enable_x_ratelimit_headers", "is unknown"));
-                }
+            x_ratelimit_headers: XRateLimit {
+                shown: match XRateLimitHeadersRfcVersion::try_from(enable_x_ratelimit_headers) {
+                    Ok(version) => version == XRateLimitHeadersRfcVersion::DraftVersion03,
+                    Err(_) => {
+                        return Err(ConfigError::field("enable_x_ratelimit_headers", "is unknown"));
+                    }
+                },
+                multiplied: EnvoyVersion::running() >= EnvoyVersion::V1_40,
             },
             disable_x_envoy_ratelimited_header,
             // A status that is no error would hide the verdict; the built-in takes 429 for it.

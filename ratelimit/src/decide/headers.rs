@@ -12,14 +12,23 @@ use rls::rate_limit::Unit;
 /// Header lines in order, names in lower case.
 pub(crate) type Lines = Vec<(String, Vec<u8>)>;
 
+/// How the `x-ratelimit-*` lines come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct XRateLimit {
+    /// Whether descriptors are shown that say nothing of it.
+    pub(crate) shown: bool,
+    /// Whether windows of several units are shown as such, as by the built-in since Envoy 1.40.
+    pub(crate) multiplied: bool,
+}
+
 /// The `x-ratelimit-*` lines. The limit with the least remaining speaks for all; `shown` says which
-/// of the descriptors, by their place, may be shown, and those beyond it follow `default`.
+/// of the descriptors, by their place, may be shown.
 pub(crate) fn x_ratelimit(
     statuses: &[rls::DescriptorStatus],
     shown: &[Option<bool>],
-    default: bool,
+    default: XRateLimit,
 ) -> Lines {
-    let is_shown = |place: usize| shown.get(place).copied().flatten().unwrap_or(default);
+    let is_shown = |place: usize| shown.get(place).copied().flatten().unwrap_or(default.shown);
     let limits: Vec<(usize, &rls::DescriptorStatus, &rls::RateLimit)> = statuses
         .iter()
         .enumerate()
@@ -35,7 +44,7 @@ pub(crate) fn x_ratelimit(
     }
     let mut limit = tightest.requests_per_unit.to_string();
     for (place, _, quota) in &limits {
-        let window = window(quota);
+        let window = if default.multiplied { window(quota) } else { unit(quota) };
         if !is_shown(*place) || window == 0 {
             continue;
         }
@@ -58,7 +67,13 @@ pub(crate) fn reset(status: &rls::DescriptorStatus) -> i64 {
 
 /// The limit's window in seconds; 0 for a unit that is not known.
 pub(crate) fn window(limit: &rls::RateLimit) -> u64 {
-    let unit: u64 = match Unit::try_from(limit.unit) {
+    let units = limit.unit_multiplier.as_ref().map_or(1, |multiplier| u64::from(multiplier.value));
+    unit(limit) * units
+}
+
+/// One unit of the limit's window in seconds; 0 for one that is not known.
+fn unit(limit: &rls::RateLimit) -> u64 {
+    match Unit::try_from(limit.unit) {
         Ok(Unit::Second) => 1,
         Ok(Unit::Minute) => 60,
         Ok(Unit::Hour) => 3600,
@@ -67,8 +82,7 @@ pub(crate) fn window(limit: &rls::RateLimit) -> u64 {
         Ok(Unit::Month) => 2_592_000,
         Ok(Unit::Year) => 31_536_000,
         Ok(Unit::Unknown) | Err(_) => 0,
-    };
-    unit * limit.unit_multiplier.as_ref().map_or(1, |multiplier| u64::from(multiplier.value))
+    }
 }
 
 /// `retry-after`: the longest wait among the limits that are exceeded, at least a second; `None`
@@ -124,22 +138,23 @@ impl Added {
             None => HeaderAppendAction::try_from(*append_action)
                 .map_err(|_| ConfigError::field("append_action", "is unknown"))?,
         };
-        Ok(Self {
-            name,
-            value: SubstitutionFormat::parse(&header.value)
-                .map_err(|reason| ConfigError::field("header.value", reason))?,
-            action,
-            keep_empty_value: *keep_empty_value,
-        })
+        let value = SubstitutionFormat::parse_any(&header.value)
+            .map_err(|reason| ConfigError::field("header.value", reason))?;
+        // They are filled before the reply, and mostly before the end of the request.
+        if value.operators().any(|operator| *operator == CommandOperator::RequestDuration) {
+            let reason = "`%REQUEST_DURATION%` is not known before the reply";
+            return Err(ConfigError::field("header.value", reason));
+        }
+        Ok(Self { name, value, action, keep_empty_value: *keep_empty_value })
     }
 
-    /// Adds it to `lines`; `value` says what an operator stands for.
+    /// Adds it to `lines`; `value` says what an operator stands for beside them.
     pub(crate) fn apply(
         &self,
         lines: &mut Lines,
-        value: impl Fn(&CommandOperator) -> Option<Vec<u8>>,
+        value: impl Fn(&Lines, &CommandOperator) -> Option<Vec<u8>>,
     ) {
-        let filled = self.value.fill(value);
+        let filled = self.value.fill(|operator| value(lines, operator));
         if filled.is_empty() && !self.keep_empty_value {
             return;
         }
@@ -174,6 +189,9 @@ mod tests {
         lines.iter().map(text).collect()
     }
 
+    const ON: XRateLimit = XRateLimit { shown: true, multiplied: true };
+    const OFF: XRateLimit = XRateLimit { shown: false, multiplied: true };
+
     #[test]
     fn the_tightest_limit_speaks_and_all_shown_ones_are_listed() {
         let statuses = [
@@ -189,17 +207,22 @@ mod tests {
             ),
         ];
         assert_eq!(
-            text(&x_ratelimit(&statuses, &[], true)),
+            text(&x_ratelimit(&statuses, &[], ON)),
             [
                 r#"x-ratelimit-limit: 10, 10;w=60;name="nm", 5;w=1, 7;w=1814400"#,
                 "x-ratelimit-remaining: 3",
                 "x-ratelimit-reset: 7"
             ]
         );
-        assert!(x_ratelimit(&statuses, &[Some(false)], true).is_empty());
-        let one = x_ratelimit(&statuses, &[Some(true)], false);
+        assert!(x_ratelimit(&statuses, &[Some(false)], ON).is_empty());
+        let units = x_ratelimit(&statuses, &[], XRateLimit { multiplied: false, ..ON });
+        assert_eq!(
+            text(&units)[0],
+            r#"x-ratelimit-limit: 10, 10;w=60;name="nm", 5;w=1, 7;w=604800"#
+        );
+        let one = x_ratelimit(&statuses, &[Some(true)], OFF);
         assert_eq!(text(&one)[0], r#"x-ratelimit-limit: 10, 10;w=60;name="nm""#);
-        assert!(x_ratelimit(&[status("{}")], &[], true).is_empty());
+        assert!(x_ratelimit(&[status("{}")], &[], ON).is_empty());
     }
 
     #[test]
@@ -238,8 +261,8 @@ mod tests {
             let added = Added::configure(&serde_json::from_str(&json).unwrap()).unwrap();
             let mut lines = vec![("a".to_owned(), b"o".to_vec())];
             let mut none = Lines::new();
-            added.apply(&mut lines, |_| None);
-            added.apply(&mut none, |_| None);
+            added.apply(&mut lines, |_, _| None);
+            added.apply(&mut none, |_, _| None);
             (text(&lines), none.len())
         };
         let lines = |values: &[&str]| values.iter().map(|v| format!("a: {v}")).collect::<Vec<_>>();

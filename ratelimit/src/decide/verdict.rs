@@ -11,6 +11,8 @@ use crate::decide::headers::{Lines, from_service, retry_after, x_ratelimit};
 
 const ENVOY_RATELIMITED: &str = "x-envoy-ratelimited";
 const RETRY_AFTER: &str = "retry-after";
+/// The response code details of a request over a limit.
+pub(crate) const LIMITED_DETAILS: &str = "request_rate_limited";
 /// gRPC's RESOURCE_EXHAUSTED.
 const RESOURCE_EXHAUSTED: u32 = 8;
 
@@ -105,8 +107,7 @@ pub(crate) fn refusal(config: &Config) -> Reply {
 
 /// The reply to a request that is over a limit.
 pub(crate) fn limited(config: &Config, lines: Lines, body: Vec<u8>) -> Reply {
-    let mut reply =
-        Reply::new(config.rate_limited_status).details("request_rate_limited").body(body);
+    let mut reply = Reply::new(config.rate_limited_status).details(LIMITED_DETAILS).body(body);
     if config.rate_limited_as_resource_exhausted {
         reply = reply.grpc_status(RESOURCE_EXHAUSTED);
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use callout_common::ConfigError;
 use callout_common::api::config::refuse_if;
-use callout_common::api::format::SubstitutionFormat;
+use callout_common::api::format::{CommandOperator, SubstitutionFormat};
 use callout_common::api::matching::{HeaderMatcher, StringMatcher};
 use callout_common::api::node::Node;
 use callout_common::envoy::types::MetadataSource;
@@ -216,13 +216,22 @@ fn remote_address_match(config: &proto::RemoteAddressMatch) -> Result<Action, Co
     Ok(Action {
         key: or(descriptor_key, "remote_address_match"),
         value: Value::IfAddress {
-            value: SubstitutionFormat::parse(&required(descriptor_value, "descriptor_value")?)
+            value: template(&required(descriptor_value, "descriptor_value")?)
                 .map_err(|reason| ConfigError::field("descriptor_value", reason))?,
             default: default_value.clone(),
             ranges: ranges.iter().enumerate().map(range).collect::<Result<_, _>>()?,
             inverted: *invert_match,
         },
     })
+}
+
+/// A text about the stream. Its flags are not for a module.
+fn template(text: &str) -> Result<SubstitutionFormat, String> {
+    let template = SubstitutionFormat::parse_any(text)?;
+    if template.operators().any(|operator| *operator == CommandOperator::ResponseFlags) {
+        return Err("`%RESPONSE_FLAGS%` is not supported in a module".to_owned());
+    }
+    Ok(template)
 }
 
 fn metadata(config: &proto::MetaData) -> Result<Action, ConfigError> {

@@ -11,8 +11,9 @@ use callout_common::envoy::types::{MetadataSource, MetadataValue};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
-use super::Request;
 use super::extension::{Claim, Input, printed};
+use super::{Request, asks_for_bytes};
+use crate::request::traffic::envoy_tells_bytes;
 
 /// What one action makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,15 @@ pub(super) struct QueryMatcher {
 impl Action {
     pub(super) fn new(key: &str, value: Value) -> Self {
         Self { key: key.to_owned(), value }
+    }
+
+    /// Whether the bytes of a body are asked for, as far as Envoy does not tell them.
+    pub(super) fn counts_bytes(&self) -> bool {
+        match &self.value {
+            Value::IfAddress { value, .. } => asks_for_bytes(value),
+            Value::Expression { .. } => !envoy_tells_bytes(),
+            _ => false,
+        }
     }
 
     /// The entry of `request`.

@@ -2,10 +2,11 @@
 
 use callout_common::ConfigError;
 use callout_common::api::config::refuse_if;
-use callout_common::api::format::SubstitutionFormat;
+use callout_common::api::format::{CommandOperator, SubstitutionFormat};
+use callout_common::envoy::version::EnvoyVersion;
 use callout_protos::envoy::config::route::v3::rate_limit::HitsAddend;
 
-use super::Request;
+use super::{Request, asks_for_bytes};
 
 const MOST: u64 = 1_000_000_000;
 
@@ -31,18 +32,24 @@ impl Hits {
                 Count::Fixed(number.value)
             }
             (None, format) if !format.is_empty() => {
-                let template = SubstitutionFormat::parse(format)
+                let template = SubstitutionFormat::parse_any(format)
                     .map_err(|reason| ConfigError::field("format", reason))?;
                 refuse_if(
                     template.sole_operator().is_none(),
                     "format",
                     "has to be one operator and nothing else",
                 )?;
+                warn_of_old_envoy(&template);
                 Count::Formatted(template)
             }
             _ => return Err(ConfigError::without_path("needs either number or format")),
         };
         Ok(Self { count, negative: *is_negative_hits })
+    }
+
+    /// Whether the bytes of a body are asked for.
+    pub(super) fn counts_bytes(&self) -> bool {
+        matches!(&self.count, Count::Formatted(template) if asks_for_bytes(template))
     }
 
     /// The number of hits; `None` when the format comes out as none.
@@ -53,6 +60,19 @@ impl Hits {
                 number(&template.fill(|operator| request.operator(operator)))
             }
         }
+    }
+}
+
+/// Before Envoy 1.40 its own filter has no response there, and so counts nothing by it; nor does
+/// this one then.
+fn warn_of_old_envoy(template: &SubstitutionFormat) {
+    let is_of_response = |operator: &CommandOperator| {
+        matches!(operator, CommandOperator::Response { .. } | CommandOperator::Trailer { .. })
+    };
+    if EnvoyVersion::running() < EnvoyVersion::V1_40 && template.operators().any(is_of_response) {
+        tracing::warn!(
+            "ratelimit: hits_addend.format: %RESP()% and %TRAILER()% come to nothing before Envoy 1.40, as in the built-in: the descriptor is left out"
+        );
     }
 }
 

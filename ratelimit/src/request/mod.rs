@@ -5,12 +5,13 @@ mod actions;
 mod claim;
 mod extension;
 mod hits;
+pub(crate) mod traffic;
 pub(crate) mod view;
 
 use callout_common::ConfigError;
 use callout_common::api::cel::AttributeSource;
 use callout_common::api::config::refuse_if;
-use callout_common::api::format::CommandOperator;
+use callout_common::api::format::{CommandOperator, SubstitutionFormat};
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
 use callout_protos::envoy::config::route::v3 as route;
 use callout_protos::envoy::extensions::common::ratelimit::v3 as common;
@@ -46,6 +47,8 @@ pub(crate) struct Limit {
     limit: Option<RateLimitOverride>,
     hits: Option<Hits>,
     pub(crate) on_stream_done: bool,
+    /// It asks for the bytes of a body.
+    pub(crate) counts_bytes: bool,
     /// `x_ratelimit_option`; `None` follows the filter.
     x_ratelimit_headers: Option<bool>,
 }
@@ -72,20 +75,24 @@ impl Limit {
         refuse_if(stage.is_some(), "stage", table)?;
         refuse_if(!disable_key.is_empty(), "disable_key", table)?;
         refuse_if(actions.is_empty(), "actions", "needs at least one action")?;
+        let actions: Vec<Action> = actions
+            .iter()
+            .enumerate()
+            .map(|(index, action)| {
+                Action::configure(action).map_err(|e| e.in_field(&format!("actions[{index}]")))
+            })
+            .collect::<Result<_, _>>()?;
+        let hits = hits_addend
+            .as_ref()
+            .map(Hits::configure)
+            .transpose()
+            .map_err(|error| error.in_field("hits_addend"))?;
         Ok(Self {
-            actions: actions
-                .iter()
-                .enumerate()
-                .map(|(index, action)| {
-                    Action::configure(action).map_err(|e| e.in_field(&format!("actions[{index}]")))
-                })
-                .collect::<Result<_, _>>()?,
+            counts_bytes: actions.iter().any(Action::counts_bytes)
+                || hits.as_ref().is_some_and(Hits::counts_bytes),
+            actions,
             limit: limit.as_ref().map(fixed_override).transpose()?,
-            hits: hits_addend
-                .as_ref()
-                .map(Hits::configure)
-                .transpose()
-                .map_err(|error| error.in_field("hits_addend"))?,
+            hits,
             on_stream_done: *apply_on_stream_done,
             x_ratelimit_headers: match XRateLimitOption::try_from(*x_ratelimit_option) {
                 Ok(XRateLimitOption::Unspecified) => None,
@@ -120,6 +127,13 @@ impl Limit {
             x_ratelimit_headers: self.x_ratelimit_headers,
         })
     }
+}
+
+/// Whether `template` asks for the bytes of a body.
+fn asks_for_bytes(template: &SubstitutionFormat) -> bool {
+    template.operators().any(|operator| {
+        matches!(operator, CommandOperator::BytesReceived | CommandOperator::BytesSent)
+    })
 }
 
 fn fixed_override(config: &route::rate_limit::Override) -> Result<RateLimitOverride, ConfigError> {

@@ -4,26 +4,39 @@ use std::net::IpAddr;
 
 use callout_common::api::cel::AttributeSource;
 use callout_common::api::format::CommandOperator;
+use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
+use callout_common::envoy::version::EnvoyVersion;
+use callout_common::{Direction, Map};
 
 use crate::request::Request;
+use crate::request::traffic::{Traffic, envoy_tells_bytes};
 use crate::stream::Context;
 
 /// A stream as what descriptors are made of.
-pub(crate) struct View<'a, 'b>(pub(crate) &'a Context<'b>);
+pub(crate) struct View<'a, 'b> {
+    pub(crate) cx: &'a Context<'b>,
+    pub(crate) traffic: Traffic,
+}
+
+impl View<'_, '_> {
+    fn decimal(number: impl ToString) -> Vec<u8> {
+        number.to_string().into_bytes()
+    }
+}
 
 impl Request for View<'_, '_> {
     fn header(&self, name: &str) -> Vec<&[u8]> {
         let name = if name == "host" { ":authority" } else { name };
-        self.0.request().get_all(name).collect()
+        self.cx.request().get_all(name).collect()
     }
 
     fn remote_ip(&self) -> Option<IpAddr> {
-        self.0.remote_ip()
+        self.cx.remote_ip()
     }
 
     fn cluster(&self) -> Option<&[u8]> {
-        self.0.cluster_name()
+        self.cx.cluster_name()
     }
 
     fn metadata(
@@ -32,14 +45,55 @@ impl Request for View<'_, '_> {
         namespace: &str,
         key: &str,
     ) -> Option<MetadataValue> {
-        self.0.metadata(source).get(namespace, key)
+        self.cx.metadata(source).get(namespace, key)
     }
 
     fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
-        self.0.operator(operator)
+        match operator {
+            CommandOperator::BytesReceived if !envoy_tells_bytes() => {
+                Some(Self::decimal(self.traffic.bytes(Direction::Request)))
+            }
+            CommandOperator::BytesSent if !envoy_tells_bytes() => {
+                Some(Self::decimal(self.traffic.bytes(Direction::Response)))
+            }
+            // As in the built-in, which has no response there before 1.40.
+            CommandOperator::Response { .. } | CommandOperator::Trailer { .. }
+                if EnvoyVersion::running() < EnvoyVersion::V1_40 =>
+            {
+                None
+            }
+            CommandOperator::RequestDuration => self.traffic.request_millis().map(Self::decimal),
+            operator => self.cx.operator(operator),
+        }
     }
 
     fn attributes(&self) -> &dyn AttributeSource {
-        self.0
+        self
+    }
+}
+
+impl AttributeSource for View<'_, '_> {
+    fn text(&self, attribute: Attribute) -> Option<&[u8]> {
+        self.cx.attribute(attribute)
+    }
+
+    fn number(&self, attribute: Attribute) -> Option<u64> {
+        match attribute {
+            Attribute::RequestSize if !envoy_tells_bytes() => {
+                self.cx.content_length().or_else(|| Some(self.traffic.bytes(Direction::Request)))
+            }
+            Attribute::ResponseSize if !envoy_tells_bytes() => {
+                Some(self.traffic.bytes(Direction::Response))
+            }
+            attribute => self.cx.number(attribute),
+        }
+    }
+
+    fn truth(&self, attribute: Attribute) -> Option<bool> {
+        self.cx.attribute_bool(attribute)
+    }
+
+    fn lines(&self, map: Map) -> Vec<(&[u8], &[u8])> {
+        self.cx.lines(map)
     }
 }

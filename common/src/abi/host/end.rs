@@ -11,6 +11,7 @@ use crate::envoy::host::{HostEnd, HostRead};
 use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
+use crate::envoy::version::EnvoyVersion;
 
 fn lend_all(lines: &[(String, Vec<u8>)]) -> Vec<ModuleHeader> {
     lines.iter().map(|(name, value)| lend_header(name, value)).collect()
@@ -115,7 +116,7 @@ impl HostEnd for AbiHost {
     }
 
     fn marks_both_directions(&self) -> bool {
-        table().is_some_and(|table| table.before_1_39)
+        table().is_some_and(|table| table.version < EnvoyVersion::V1_39)
     }
 
     fn end_with_trailers(&mut self, lines: &[(String, Vec<u8>)]) {

@@ -6,6 +6,7 @@ use proto::header_matcher::HeaderMatchSpecifier;
 
 use super::string::{StringMatcher, StringMatchers, regex};
 use crate::api::config::ConfigError;
+use crate::envoy::version::EnvoyVersion;
 use crate::http::rules::valid_name;
 
 /// Matches the lines of one header.
@@ -15,6 +16,8 @@ pub struct HeaderMatcher {
     kind: Kind,
     invert: bool,
     missing_is_empty: bool,
+    /// Before Envoy 1.39 the lines of a header are matched as one; since then each by itself.
+    joins: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +84,7 @@ impl HeaderMatcher {
             kind,
             invert: *invert_match,
             missing_is_empty: *treat_missing_header_as_empty,
+            joins: EnvoyVersion::running() < EnvoyVersion::V1_39,
         })
     }
 
@@ -101,10 +105,11 @@ impl HeaderMatcher {
         if lines.is_empty() && !self.missing_is_empty {
             return false;
         }
-        let joined = lines.join(&b","[..]);
-        // Envoy 1.40 matches each line on its own, too.
-        let matched = self.matches_value(&joined)
-            || (lines.len() > 1 && lines.iter().any(|line| self.matches_value(line)));
+        let matched = if self.joins || lines.is_empty() {
+            self.matches_value(&lines.join(&b","[..]))
+        } else {
+            lines.iter().any(|line| self.matches_value(line))
+        };
         matched != self.invert
     }
 
@@ -165,14 +170,26 @@ mod tests {
 
     #[test]
     fn values_ranges_and_presence_are_matched() {
-        assert!(matches(r#"{"name": "X", "exact_match": "a,b"}"#, &["a", "b"]));
-        assert!(matches(r#"{"name": "x", "exact_match": "a"}"#, &["b", "a"]));
+        assert!(matches(r#"{"name": "X", "exact_match": "a,b"}"#, &["a,b"]));
         assert!(matches(r#"{"name": "x", "range_match": {"start": 1, "end": 10}}"#, &["9"]));
         assert!(!matches(r#"{"name": "x", "range_match": {"start": 1, "end": 10}}"#, &["10"]));
         assert!(!matches(r#"{"name": "x", "range_match": {"start": 1, "end": 10}}"#, &["9x"]));
         assert!(matches(r#"{"name": "x"}"#, &[""]) && !matches(r#"{"name": "x"}"#, &[]));
         assert!(matches(r#"{"name": "x", "present_match": false}"#, &[]));
         assert!(matches(r#"{"name": "x", "present_match": true, "invert_match": true}"#, &[]));
+    }
+
+    #[test]
+    fn each_line_is_matched_by_itself_and_before_1_39_all_as_one() {
+        let config = serde_json::from_str(r#"{"name": "x", "exact_match": "a"}"#).unwrap();
+        let whole = serde_json::from_str(r#"{"name": "x", "exact_match": "a,b"}"#).unwrap();
+        for (joins, by_itself, as_one) in [(false, true, false), (true, false, true)] {
+            let matches = |config| {
+                let matcher = HeaderMatcher::configure(config).unwrap();
+                HeaderMatcher { joins, ..matcher }.matches(&[b"a", b"b"])
+            };
+            assert_eq!((matches(&config), matches(&whole)), (by_itself, as_one));
+        }
     }
 
     #[test]
