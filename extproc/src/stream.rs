@@ -344,3 +344,6 @@ impl HttpStream for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

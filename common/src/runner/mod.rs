@@ -132,6 +132,15 @@ impl<F: Filter> Runner<F> {
         }
     }
 
+    /// What sends events to the stream, as work off the worker does.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn outbox(
+        &self,
+        host: &mut dyn Host,
+    ) -> crate::Outbox<<F::Stream as HttpStream>::Event> {
+        StreamContext::new(host, &mut self.work.borrow_mut()).outbox()
+    }
+
     fn open(&self, host: &mut dyn Host) -> Result<F::Stream, ForeignRoute> {
         if !self.counted.replace(true) {
             self.stats.live_streams.add(host, 1);

@@ -7,14 +7,16 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::FakeHost;
+use super::host::Committed;
 use crate::api::config::{ConfigError, RawConfig};
-use crate::cluster_streams::ClusterStreams;
+use crate::cluster_streams::{ClusterStreams, Command};
 use crate::envoy::route_config::RouteConfig;
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
-use crate::filter::Filter;
 use crate::filter::stats::Setup;
+use crate::filter::{Filter, HttpStream};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, Runner, RunnerStats, TrailersStatus};
+use crate::tasks::mailbox::Mailbox;
 use crate::tasks::runtime;
 
 /// The longest that [`Bench::fire`] waits, in virtual time.
@@ -45,6 +47,8 @@ pub struct Bench<F: Filter> {
     pub host: FakeHost,
     runner: Rc<Runner<F>>,
     runtime: Runtime,
+    /// Where calls through clusters go; nobody looks.
+    silent: Option<Mailbox<Command>>,
 }
 
 /// The names of the metrics in the table under `## Statistics` of a filter's README, sorted.
@@ -73,8 +77,24 @@ impl<F: Filter> Bench<F> {
     /// # Errors
     /// What the filter refuses.
     pub fn new(name: &str, config: &str) -> Result<Self, ConfigError> {
+        Self::through(name, config, ClusterStreams::default())
+    }
+
+    /// As [`Bench::new`], with services that never answer when they are reached through a cluster. What
+    /// they would have come to is [`Bench::send`]'s to say.
+    ///
+    /// # Errors
+    /// What the filter refuses.
+    pub fn with_silent_services(name: &str, config: &str) -> Result<Self, ConfigError> {
+        let mailbox = Mailbox::new(Box::new(Committed::default()));
+        let mut bench = Self::through(name, config, ClusterStreams::new(mailbox.outbox()))?;
+        bench.silent = Some(mailbox);
+        Ok(bench)
+    }
+
+    fn through(name: &str, config: &str, clusters: ClusterStreams) -> Result<Self, ConfigError> {
         let mut host = FakeHost { buffer_limit: BUFFER_LIMIT, ..FakeHost::default() };
-        let mut setup = Setup::new(&mut host.metrics, name, ClusterStreams::default());
+        let mut setup = Setup::new(&mut host.metrics, name, clusters);
         let stats = RunnerStats::define(&mut setup)?;
         let filter = F::configure(RawConfig::new(config.as_bytes()), &mut setup)?;
         let runtime = Builder::new_current_thread()
@@ -85,7 +105,7 @@ impl<F: Filter> Bench<F> {
         let runner = Rc::new(Runner::new(Arc::new(filter), stats));
         let stream: Rc<dyn AnyStream> = Rc::<Runner<F>>::clone(&runner);
         host.stream = Some(Rc::downgrade(&stream));
-        Ok(Self { host, runner, runtime })
+        Ok(Self { host, runner, runtime, silent: None })
     }
 
     /// The names of the metrics that the filter called `name` defined, without that name, sorted.
@@ -178,6 +198,12 @@ impl<F: Filter> Bench<F> {
         let _guard = runtime::use_here(self.runtime.handle());
         self.runner.scheduled(&mut self.host, event);
         true
+    }
+
+    /// Sends an event to the stream, as work off the worker does; [`Bench::fire`] brings it there. `false`
+    /// when the stream has ended.
+    pub fn send(&mut self, event: <F::Stream as HttpStream>::Event) -> bool {
+        self.runner.outbox(&mut self.host).send(event).is_ok()
     }
 
     /// Ends the stream.
