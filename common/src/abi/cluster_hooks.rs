@@ -55,7 +55,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_stream_headers(
     end: bool,
 ) {
     with_desk(m, |desk| {
-        // SAFETY: Envoy's lines stay until the hook returns.
+        // SAFETY: Envoy's lines stay until the hook returns (F14).
         let lines = unsafe { header_lines(lines, count) };
         desk.headers(stream, &lines, end);
     });
@@ -71,7 +71,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_stream_data(
     end: bool,
 ) {
     with_desk(m, |desk| {
-        // SAFETY: Envoy's chunks stay until the hook returns.
+        // SAFETY: Envoy's chunks stay until the hook returns (F14).
         let chunks = unsafe { borrow_all(chunks, count) };
         // SAFETY: as above.
         let chunks: Vec<&[u8]> = chunks.iter().map(|chunk| unsafe { borrow(*chunk) }).collect();
@@ -88,7 +88,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_stream_trailers(
     count: usize,
 ) {
     with_desk(m, |desk| {
-        // SAFETY: Envoy's lines stay until the hook returns.
+        // SAFETY: Envoy's lines stay until the hook returns (F14).
         let lines = unsafe { header_lines(lines, count) };
         desk.trailers(stream, &lines);
     });

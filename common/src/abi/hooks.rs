@@ -42,7 +42,7 @@ fn with_stream<T>(
 ) -> T {
     guard(fallback, || {
         // SAFETY: `stream` is what `http_filter_new` returned, and Envoy calls no hook of a filter
-        // after destroying it.
+        // after destroying it (F5).
         let stream = unsafe { &*stream.cast::<Stream>() };
         let stream = Rc::clone(stream);
         hook(&*stream, &mut AbiHost::new(filter))
@@ -60,7 +60,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     bytes: EnvoyBuffer,
 ) -> *const c_void {
     guard(core::ptr::null(), || {
-        // SAFETY: Envoy's buffers are readable and unchanged until the hook returns.
+        // SAFETY: Envoy's buffers are readable and unchanged until the hook returns (F14).
         let name = unsafe { borrow(name) };
         // SAFETY: as above.
         let bytes = unsafe { borrow(bytes) };
@@ -87,7 +87,7 @@ fn refuse(name: &[u8], what: &str, error: &ConfigError) -> *const c_void {
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const c_void) {
     guard((), || {
-        // SAFETY: made by `config_new`, and Envoy destroys it once, after its last stream.
+        // SAFETY: made by `config_new`, and Envoy destroys it once, after its last stream (F7).
         let config = unsafe { Box::from_raw(config.cast_mut().cast::<Config>()) };
         if let Some(desk) = config.cluster_streams() {
             desk.close();
@@ -101,7 +101,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
     bytes: EnvoyBuffer,
 ) -> *const c_void {
     guard(core::ptr::null(), || {
-        // SAFETY: Envoy's buffers are readable and unchanged until the hook returns.
+        // SAFETY: Envoy's buffers are readable and unchanged until the hook returns (F14).
         let name = unsafe { borrow(name) };
         // SAFETY: as above.
         let bytes = unsafe { borrow(bytes) };
@@ -123,7 +123,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_new(
     _filter: *mut c_void,
 ) -> *const c_void {
     // Never null, which Envoy before 1.40 would follow.
-    // SAFETY: made by `config_new`; Envoy keeps it alive for every filter made from it.
+    // SAFETY: made by `config_new`; Envoy keeps it alive for every filter made from it (F7).
     let config = unsafe { &*config.cast::<Config>() };
     Box::into_raw(Box::<Stream>::new(config.open())).cast_const().cast()
 }

@@ -82,7 +82,7 @@ fn names(
         )
     };
     if read {
-        // SAFETY: the capacity is `count`, and Envoy has written that many keys.
+        // SAFETY: the capacity is `count`, and Envoy has written that many keys (F16).
         unsafe { names.set_len(count) };
     }
     names

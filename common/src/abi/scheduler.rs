@@ -10,7 +10,7 @@ use crate::envoy::host::Scheduler;
 pub(super) struct StreamScheduler(Option<NonNull<c_void>>);
 
 // SAFETY: Envoy's scheduler may be used and deleted from any thread; it holds the stream weakly, so
-// it may also outlive it (measured for 1.38, 1.39 and 1.40).
+// it may also outlive it (F6).
 unsafe impl Send for StreamScheduler {}
 
 impl StreamScheduler {

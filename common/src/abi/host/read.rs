@@ -45,12 +45,12 @@ impl HostRead for AbiHost {
             )
         };
         if read {
-            // SAFETY: the capacity is `count`, and Envoy has written that many lines.
+            // SAFETY: the capacity is `count`, and Envoy has written that many lines (F16).
             unsafe { lines.set_len(count) };
         }
         lines
             .iter()
-            // SAFETY: Envoy's bytes stay until the next setter, which needs `&mut self`.
+            // SAFETY: Envoy's bytes stay until the next setter (F14), which needs `&mut self`.
             .map(|line| unsafe { borrow_header(line) })
             .collect()
     }
@@ -93,10 +93,10 @@ impl HostRead for AbiHost {
             )
         };
         if read {
-            // SAFETY: the capacity is `count`, and Envoy has written that many chunks.
+            // SAFETY: the capacity is `count`, and Envoy has written that many chunks (F16).
             unsafe { chunks.set_len(count) };
         }
-        // SAFETY: Envoy's bytes stay until the body is changed, which needs `&mut self`.
+        // SAFETY: Envoy's bytes stay until the body is changed (F14), which needs `&mut self`.
         chunks.into_iter().map(|chunk| unsafe { borrow(chunk) }).collect()
     }
 
