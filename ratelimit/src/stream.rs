@@ -507,3 +507,6 @@ fn step(resume: EventAction) -> HookStatus {
         _ => HookStatus::Continue,
     }
 }
+
+#[cfg(test)]
+mod tests;
