@@ -16,7 +16,7 @@ use crate::envoy::types::{Body, Map};
 use crate::filter::stats::Setup;
 use crate::filter::{Filter, HttpStream};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, Runner, RunnerStats, TrailersStatus};
-use crate::tasks::mailbox::Mailbox;
+use crate::tasks::mailbox::{Mailbox, TaskGuard};
 use crate::tasks::runtime;
 
 /// The longest that [`Bench::fire`] waits, in virtual time.
@@ -204,6 +204,11 @@ impl<F: Filter> Bench<F> {
     /// when the stream has ended.
     pub fn send(&mut self, event: <F::Stream as HttpStream>::Event) -> bool {
         self.runner.outbox(&mut self.host).send(event).is_ok()
+    }
+
+    /// Ends work off the worker without its event; [`Bench::fire`] tells the stream.
+    pub fn lose(&mut self) {
+        drop(TaskGuard::new(self.runner.outbox(&mut self.host)));
     }
 
     /// Ends the stream.

@@ -9,7 +9,7 @@ use crate::memory::ledger::LeaseTable;
 fn config(name: &str, over: Value) -> Value {
     let mut config = json!({
         "domain": "d",
-        "rate_limit_service": {"grpc_service": {"google_grpc": {"target_uri": format!("{name}.invalid:1")}}},
+        "rate_limit_service": {"grpc_service": {"envoy_grpc": {"cluster_name": name}}},
         "rate_limits": [{"actions": [{"generic_key": {"descriptor_value": "all"}}]}],
     });
     for (field, value) in over.as_object().unwrap() {
@@ -19,7 +19,8 @@ fn config(name: &str, over: Value) -> Value {
 }
 
 fn bench(config: &Value) -> Bench<RateLimit> {
-    let mut bench = Bench::<RateLimit>::new("ratelimit", &config.to_string()).unwrap();
+    let config = config.to_string();
+    let mut bench = Bench::<RateLimit>::with_silent_services("ratelimit", &config).unwrap();
     bench.host.cluster = Some("up".to_owned());
     bench
 }
@@ -35,6 +36,11 @@ fn waiting(over: Value) -> Bench<RateLimit> {
 fn request(bench: &mut Bench<RateLimit>) -> Progress {
     let lines = [(":method", "GET"), (":path", "/"), (":authority", "a")];
     bench.headers(Direction::Request, &lines, true)
+}
+
+/// The call that the request waits for comes to this.
+fn answered(bench: &mut Bench<RateLimit>, result: CheckResult) {
+    assert!(bench.send(result) && bench.fire());
 }
 
 fn answer(json: Value) -> CheckResult {
@@ -64,11 +70,14 @@ fn is_at_rest(bench: &mut Bench<RateLimit>) {
 fn a_request_waits_and_passes_with_what_the_service_adds() {
     let mut bench = waiting(json!({}));
     assert!(bench.host.resumed.is_empty() && bench.host.replies.is_empty());
-    bench.send(answer(json!({
-        "overallCode": "OK",
-        "requestHeadersToAdd": [{"key": "x-up", "value": "1"}],
-        "responseHeadersToAdd": [{"key": "x-down", "value": "2"}],
-    })));
+    answered(
+        &mut bench,
+        answer(json!({
+            "overallCode": "OK",
+            "requestHeadersToAdd": [{"key": "x-up", "value": "1"}],
+            "responseHeadersToAdd": [{"key": "x-down", "value": "2"}],
+        })),
+    );
     assert_eq!(bench.host.resumed, [Direction::Request]);
     assert_eq!(bench.host.text(Map::Request, "x-up"), Some("1"));
     let passed = bench.headers(Direction::Response, &[(":status", "200")], true);
@@ -82,7 +91,7 @@ fn a_request_waits_and_passes_with_what_the_service_adds() {
 fn a_request_over_a_limit_is_answered_once() {
     let added = json!([{"header": {"key": "x-why", "value": "%RESPONSE_FLAGS%|%RESPONSE_CODE_DETAILS%|%RESP(x-rls)%|%REQ(:path)%"}}]);
     let mut bench = waiting(json!({"response_headers_to_add": added}));
-    bench.send(answer(over_limit()));
+    answered(&mut bench, answer(over_limit()));
     let [reply] = bench.host.replies.as_slice() else { panic!("{:?}", bench.host.replies) };
     assert_eq!(reply.status(), 429);
     let why = reply.headers().iter().find(|(name, _)| name == "x-why").unwrap();
@@ -96,12 +105,12 @@ fn a_request_over_a_limit_is_answered_once() {
 fn a_failure_follows_the_failure_mode() {
     let failed = || Err(Failure::Call(CallError::Timeout));
     let mut open = waiting(json!({}));
-    open.send(failed());
+    answered(&mut open, failed());
     assert_eq!(open.host.resumed, [Direction::Request]);
     assert_eq!(open.host.metric_value("failure_mode_allowed"), 1);
     is_at_rest(&mut open);
     let mut closed = waiting(json!({"failure_mode_deny": true}));
-    closed.send(failed());
+    answered(&mut closed, failed());
     assert_eq!(closed.host.replies[0].status(), 500);
     assert_eq!(closed.host.metric_value("error"), 1);
     assert_eq!(closed.host.metric_value("call_failed,timeout"), 1);
@@ -112,6 +121,7 @@ fn a_failure_follows_the_failure_mode() {
 fn work_that_is_lost_never_passes() {
     let mut bench = waiting(json!({"failure_mode_deny": false}));
     bench.lose();
+    assert!(bench.fire());
     assert_eq!(bench.host.replies[0].status(), 500);
     assert!(bench.host.resumed.is_empty());
     assert_eq!(bench.host.metric_value("lost"), 1);
@@ -128,7 +138,7 @@ fn a_client_that_leaves_is_not_charged_at_the_end() {
     is_at_rest(&mut left);
     assert_eq!(left.host.metric_value("rpc"), 1);
     let mut stayed = waiting(json!({"rate_limits": done}));
-    stayed.send(answer(json!({"overallCode": "OK"})));
+    answered(&mut stayed, answer(json!({"overallCode": "OK"})));
     is_at_rest(&mut stayed);
     assert_eq!(stayed.host.metric_value("rpc"), 2);
 }
@@ -136,8 +146,8 @@ fn a_client_that_leaves_is_not_charged_at_the_end() {
 #[test]
 fn an_answer_that_comes_twice_counts_once() {
     let mut bench = waiting(json!({}));
-    bench.send(answer(json!({"overallCode": "OK"})));
-    bench.send(answer(over_limit()));
+    answered(&mut bench, answer(json!({"overallCode": "OK"})));
+    answered(&mut bench, answer(over_limit()));
     assert_eq!(bench.host.resumed, [Direction::Request]);
     assert!(bench.host.replies.is_empty());
     assert_eq!(bench.host.metric_value("over_limit"), 0);
@@ -170,7 +180,7 @@ fn a_limit_that_says_nothing_refuses_where_asked_for() {
 #[test]
 fn in_shadow_nothing_is_refused() {
     let mut bench = waiting(json!({"callout": {"shadow": true}}));
-    bench.send(answer(over_limit()));
+    answered(&mut bench, answer(over_limit()));
     assert_eq!(bench.host.resumed, [Direction::Request]);
     assert!(bench.host.replies.is_empty());
     assert_eq!(bench.host.metric_value("shadow_over_limit"), 1);
