@@ -6,11 +6,11 @@ use callout_common::ConfigError;
 use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::envoy::attributes::Attribute;
 use callout_common::filter::unreadable::OnUnreadable;
+use callout_common::grpc::FailurePolicy;
 use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
 
-use crate::config::failure::FailurePolicy;
 use crate::config::key_rule::{Chosen, KeyRule, Omit};
 
 /// Longest life of a decision, stale or not.

@@ -1,7 +1,6 @@
 //! `envoy.extensions.filters.http.ext_authz.v3.ExtAuthz` and `ExtAuthzPerRoute`, checked.
 
 pub(crate) mod extensions;
-pub(crate) mod failure;
 pub(crate) mod key_rule;
 
 use std::collections::HashMap;
@@ -327,8 +326,9 @@ fn labels(key: &str) -> Result<HashMap<String, String>, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use callout_common::grpc::FailurePolicy;
+
     use super::*;
-    use crate::config::failure::FailurePolicy;
 
     const SERVICE: &str = r#""grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}}"#;
 

@@ -5,14 +5,13 @@ use std::time::Duration;
 use auth::check_response::HttpResponse;
 use callout_common::Reply;
 use callout_common::filter::unreadable::UnreadableMetadata;
-use callout_common::grpc::Failure;
+use callout_common::grpc::{Failure, FailureClass};
 use callout_common::http::rules::{valid_name, valid_value};
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::service::auth::v3 as auth;
 use callout_protos::pbjson_types::{Struct, value::Kind};
 
 use crate::config::Config;
-use crate::config::failure::Class;
 use crate::decide::edits::{Edits, Invalid, plan};
 use crate::decide::strict;
 
@@ -62,10 +61,9 @@ pub(crate) fn decide(config: &Config, answer: Result<auth::CheckResponse, Failur
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {
-            let class = Class::of(&failure);
             return Decision {
-                silence: class.is_some_and(Class::is_silence),
-                ..Decision::failed(without_reply(config, class), failure.cause())
+                silence: failure.is_silence(),
+                ..Decision::failed(without_reply(config, failure.class()), failure.cause())
             };
         }
     };
@@ -73,7 +71,7 @@ pub(crate) fn decide(config: &Config, answer: Result<auth::CheckResponse, Failur
         && let Some(objection) = strict::objection(&answer)
     {
         tracing::debug!(objection, "authz: a reply that strict mode does not take");
-        let class = Some(Class::InvalidReply);
+        let class = FailureClass::InvalidReply;
         return Decision::failed(without_reply(config, class), "invalid_reply");
     }
     // Neither an empty reply nor one that could not be told from it is worth keeping.
@@ -87,12 +85,12 @@ pub(crate) fn decide(config: &Config, answer: Result<auth::CheckResponse, Failur
 }
 
 /// What happens to a request that the service said nothing valid about.
-fn without_reply(config: &Config, class: Option<Class>) -> Verdict {
-    if class.is_some_and(|class| config.callout.failures.allows(class)) {
+fn without_reply(config: &Config, class: FailureClass) -> Verdict {
+    if config.callout.failures.allows(class) {
         return Verdict::Pass;
     }
     let reply = match config.callout.status_on_timeout {
-        Some(status) if class == Some(Class::Timeout) => {
+        Some(status) if class == FailureClass::Timeout => {
             Reply::new(status).details("ext_authz_error")
         }
         _ => refusal(config),
@@ -130,7 +128,7 @@ fn judge_reply(config: &Config, answer: auth::CheckResponse) -> Decision {
     let error = matches!(http_response, Some(HttpResponse::ErrorResponse(_)));
     let verdict = match http_response {
         Some(HttpResponse::ErrorResponse(_))
-            if config.callout.failures.allows(Class::ErrorResponse) =>
+            if config.callout.failures.allows(FailureClass::ErrorResponse) =>
         {
             Verdict::Pass
         }

@@ -83,10 +83,7 @@ impl ClusterStreamManager {
                 .find(|line| line.name == b":status")
                 .and_then(|line| StatusCode::from_bytes(line.value).ok())
                 .unwrap_or(StatusCode::BAD_GATEWAY);
-            caller.send(ResponseEvent::Head(status, map(lines)));
-            if end {
-                caller.send(ResponseEvent::End);
-            }
+            caller.send(ResponseEvent::Head(status, map(lines), end));
         });
     }
 
@@ -101,7 +98,7 @@ impl ClusterStreamManager {
         let room = self.with(stream, |caller| {
             let room = caller.data(concat(chunks));
             if room && end {
-                caller.send(ResponseEvent::End);
+                caller.send(ResponseEvent::End(None));
             }
             room
         });
@@ -114,8 +111,7 @@ impl ClusterStreamManager {
     /// The answer's trailers.
     pub(crate) fn trailers(&self, stream: u64, lines: &[Header<'_>]) {
         self.with(stream, |caller| {
-            caller.send(ResponseEvent::Trailers(map(lines)));
-            caller.send(ResponseEvent::End);
+            caller.send(ResponseEvent::End(Some(map(lines))));
         });
     }
 

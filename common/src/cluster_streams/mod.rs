@@ -44,11 +44,11 @@ pub(crate) enum Command {
 /// A part of an answer, in the order of arrival.
 #[derive(Debug)]
 pub(crate) enum ResponseEvent {
-    Head(StatusCode, HeaderMap),
+    /// The status and the headers; `true` when nothing follows.
+    Head(StatusCode, HeaderMap, bool),
     Data(Bytes),
-    Trailers(HeaderMap),
-    /// The answer is complete.
-    End,
+    /// The answer is complete, with trailers if there are any.
+    End(Option<HeaderMap>),
     Failed(ClusterError),
 }
 

@@ -19,6 +19,9 @@ pub enum ClusterError {
     /// The answer came faster than it was read, beyond all bounds.
     #[error("the answer is too large")]
     TooLarge,
+    /// The service said nothing although as much as may be was on its way to it.
+    #[error("the service does not read what it is sent")]
+    Unread,
 }
 
 /// How a stream begins.

@@ -1,50 +1,69 @@
 //! One call: a single deadline around all of it, connecting included, and a bound on how many are in
 //! flight. Dropping the future cancels the call at the service.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, Bytes};
-use futures::Stream;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Status, Streaming};
 
+use super::answer::{Answer, Inbound};
 use super::cluster::Cluster;
+use super::connection::{Connection, Entered};
 use super::endpoint::ConnectionPool;
-use super::error::CallError;
+use super::error::{Broken, CallError};
+use super::framing::{framed, framed_bytes};
+use super::http2;
+use super::peer::Peer;
 use super::retry::{RetryPermit, RetryPolicy};
 use super::target::Target;
-use super::wire::{Line, Way, Wire, WireError};
 use crate::cluster_streams::ClusterStreams;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
-/// Calls of one client that may be in flight. A pending request costs Envoy and us about 13 KiB.
+/// Calls to one service that may be in flight. With its request a pending call costs this process
+/// about 30 KiB.
 const MAX_IN_FLIGHT: usize = 10_000;
-/// How often a call that never left is sent again.
+/// How often a call that never left, or that our side broke, is sent again.
 const RESENDS: u32 = 2;
+/// How long a service may say nothing at all on a connection, with something to answer, before the
+/// call speaks against that connection.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Calls one service. Cheap to clone; connects at the first call.
 #[derive(Clone)]
 pub struct Client {
     way: Way,
-    origin: http::Uri,
+    scheme: Scheme,
+    authority: Authority,
     max_answer: usize,
     in_flight: Arc<Semaphore>,
     retry: Option<Arc<RetryPolicy>>,
+}
+
+/// The way to a service.
+#[derive(Clone)]
+enum Way {
+    /// We dial it.
+    Dialled(Arc<ConnectionPool>),
+    /// Envoy does.
+    Cluster(Cluster),
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.way {
             Way::Dialled(endpoint) => {
-                f.debug_struct("Client").field("target", endpoint.target()).finish_non_exhaustive()
+                f.debug_struct("Client").field("peer", endpoint.peer()).finish_non_exhaustive()
             }
             Way::Cluster(cluster) => f.debug_tuple("Client").field(cluster).finish(),
         }
@@ -55,13 +74,16 @@ impl Client {
     /// A client of `target`. Does no I/O. `None` when the target makes no valid `:authority`.
     #[must_use]
     pub fn new(target: Target) -> Option<Self> {
-        let origin = http::Uri::builder()
-            .scheme("http")
-            .authority(target.authority())
-            .path_and_query("/")
-            .build()
-            .ok()?;
-        Some(Self::on(Way::Dialled(ConnectionPool::shared(target)), origin, MAX_ANSWER))
+        let authority = target.authority().parse().ok()?;
+        Some(Self::dialled(target.into(), authority, None))
+    }
+
+    /// A client of `peer`, with `authority` as the `:authority` of calls, and with answers of up to
+    /// `max_answer` bytes. Does no I/O.
+    pub(super) fn dialled(peer: Peer, authority: Authority, max_answer: Option<usize>) -> Self {
+        let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let way = Way::Dialled(ConnectionPool::shared(peer));
+        Self { scheme, ..Self::on(way, authority, max_answer.unwrap_or(MAX_ANSWER)) }
     }
 
     /// A client of Envoy's cluster `name`, with `authority` as the `:authority` of calls, and with
@@ -73,13 +95,14 @@ impl Client {
             clusters: ClusterStreams::default(),
         };
         // What the cluster's transport is not told: it has its own authority.
-        let origin = http::Uri::from_static("http://cluster/");
-        Self::on(Way::Cluster(cluster), origin, max_answer.unwrap_or(MAX_ANSWER))
+        let authority = Authority::from_static("cluster");
+        Self::on(Way::Cluster(cluster), authority, max_answer.unwrap_or(MAX_ANSWER))
     }
 
-    fn on(way: Way, origin: http::Uri, max_answer: usize) -> Self {
-        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        Self { way, origin, max_answer, in_flight, retry: None }
+    fn on(way: Way, authority: Authority, max_answer: usize) -> Self {
+        let in_flight = in_flight(&way.place());
+        let scheme = Scheme::HTTP;
+        Self { way, scheme, authority, max_answer, in_flight, retry: None }
     }
 
     /// The client, with its calls going through `clusters` where Envoy carries them. A filter's own
@@ -99,8 +122,8 @@ impl Client {
     }
 
     /// Calls the unary method at `path` (`/package.Service/Method`). The whole call, connecting
-    /// included, ends by `deadline`. A call that never reached the service is sent again, and one
-    /// that failed is made again where `retry_policy` says so.
+    /// included, ends by `deadline`. A call that never reached the service, or that broke on our
+    /// side, is sent again, and one that failed is made again where `retry_policy` says so.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -112,15 +135,15 @@ impl Client {
         deadline: Option<Instant>,
     ) -> Result<R, CallError> {
         let _permit = self.permit()?;
-        let bytes = Bytes::from(request.encode_to_vec());
+        let bytes = framed(request);
         let (mut resends, mut retries) = (0, 0);
         // Kept over the second attempt: it counts against the budget until it is over.
         let mut _leave;
         loop {
             let attempt = self.unary_once(path, bytes.clone(), metadata, deadline);
             match attempt.await {
-                Err(CallError::NotSent) if resends < RESENDS => resends += 1,
-                Err(error) => {
+                Err(broken) if broken.resend && resends < RESENDS => resends += 1,
+                Err(Broken { error, .. }) => {
                     let Some((delay, leave)) = self.again(&error, retries) else {
                         return Err(error);
                     };
@@ -138,38 +161,52 @@ impl Client {
     async fn unary_once(
         &self,
         path: &'static str,
-        bytes: Bytes,
+        body: Bytes,
         metadata: &MetadataMap,
         deadline: Option<Instant>,
-    ) -> Result<Bytes, CallError> {
-        let line = within(deadline, self.way.line()).await??;
-        let mut request = Request::new(bytes);
-        *request.metadata_mut() = metadata.clone();
-        let left = deadline.map(|deadline| {
-            deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
-        });
-        if let Some(left) = left {
-            request.set_timeout(left);
+    ) -> Result<Bytes, Broken> {
+        let begun = Instant::now();
+        let late = |broken: Broken| Broken {
+            error: broken.error.at(begun, Instant::now(), deadline),
+            ..broken
+        };
+        match &self.way {
+            Way::Cluster(cluster) => {
+                let (headers, left) = headers(metadata, deadline);
+                let call = Inbound::Cluster(cluster.ask(path, &headers, body, left));
+                let mut answer = Answer::new(call, self.max_answer);
+                within(deadline, answer.only()).await?.map_err(|broken| late(broken.of_cluster()))
+            }
+            Way::Dialled(endpoint) => {
+                let entered = within(deadline, endpoint.connection()).await??;
+                let (headers, _) = headers(metadata, deadline);
+                let head = self.head(path, headers)?;
+                let answer = within(deadline, self.dialled_once(&entered, head, body)).await;
+                let connection = entered.connection();
+                match &answer {
+                    Ok(Ok(_)) => connection.answered(),
+                    Ok(Err(broken)) if !broken.error.is_silence() => connection.answered(),
+                    Ok(Err(_)) => {}
+                    Err(_) => connection.was_silent(),
+                }
+                answer?.map_err(late)
+            }
         }
-        let mut grpc = self.grpc(&line, left);
-        let call = async {
-            grpc.ready().await.map_err(|error| not_sent(&error))?;
-            let answer = grpc.unary(request, PathAndQuery::from_static(path), Raw).await;
-            answer
-                .map(tonic::Response::into_inner)
-                .map_err(|status| CallError::from_status(&status))
-        };
-        let answer = match within(deadline, call).await {
-            Ok(Err(error)) => Ok(Err(line.tell_apart(error).at(Instant::now(), deadline))),
-            answer => answer,
-        };
-        line.heard(answer.is_ok());
-        answer?
+    }
+
+    async fn dialled_once(
+        &self,
+        entered: &Entered,
+        head: Request<()>,
+        body: Bytes,
+    ) -> Result<Bytes, Broken> {
+        let receiving = http2::ask(entered.sender(), head, body).await?;
+        let mut call = Dialled::new(entered, receiving, self.max_answer);
+        call.answer.only().await
     }
 
     /// Opens a call of the bidirectional method at `path`. `requests` are encoded messages; when it
-    /// ends, the request side is closed. Returns when the service has begun to answer, which may be
-    /// only after the first request.
+    /// ends, the request side is closed.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -180,25 +217,60 @@ impl Client {
         requests: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<Answers, CallError> {
         let permit = self.permit()?;
-        let line = self.way.line().await?;
-        let mut request = Request::new(requests);
-        *request.metadata_mut() = metadata.clone();
-        let mut grpc = self.grpc(&line, None);
-        grpc.ready().await.map_err(|error| not_sent(&error))?;
-        let answers = grpc
-            .streaming(request, PathAndQuery::from_static(path), Raw)
-            .await
-            .map_err(|status| line.tell_apart(CallError::from_status(&status)))?
-            .into_inner();
-        Ok(Answers { answers, line, _permit: permit })
+        let (headers, _) = headers(metadata, None);
+        let call = match &self.way {
+            Way::Cluster(cluster) => {
+                let call = Inbound::Cluster(cluster.stream(path, &headers, requests));
+                Carried::Cluster(Answer::new(call, self.max_answer))
+            }
+            Way::Dialled(endpoint) => self.begin(endpoint, path, &headers, requests).await?,
+        };
+        Ok(Answers { call, _permit: permit })
+    }
+
+    async fn begin(
+        &self,
+        endpoint: &Arc<ConnectionPool>,
+        path: &'static str,
+        headers: &HeaderMap,
+        requests: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<Carried, CallError> {
+        let mut resends = 0;
+        let (entered, receiving, sending) = loop {
+            let entered = endpoint.connection().await?;
+            let head = self.head(path, headers.clone())?;
+            match http2::open(entered.sender(), head).await.map_err(Broken::from) {
+                Ok((receiving, sending)) => break (entered, receiving, sending),
+                // Nothing of the requests has been taken yet.
+                Err(broken) if broken.resend && resends < RESENDS => resends += 1,
+                Err(broken) => return Err(broken.error),
+            }
+        };
+        let (over, ended) = oneshot::channel();
+        let asked = Arc::new(AtomicBool::new(false));
+        tokio::spawn(pump(requests, sending, Arc::clone(&asked), ended));
+        let call = Dialled::new(&entered, receiving, self.max_answer);
+        Ok(Carried::Dialled { call, entered, asked, silent: false, _over: over })
+    }
+
+    fn head(&self, path: &'static str, headers: HeaderMap) -> Result<Request<()>, CallError> {
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(PathAndQuery::from_static(path))
+            .build()
+            .map_err(|error| CallError::Internal(error.to_string()))?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        Ok(request)
     }
 
     /// Where its calls go, in words that no other place has.
     pub(super) fn place(&self) -> String {
-        match &self.way {
-            Way::Dialled(endpoint) => format!("dialled {}", endpoint.target()),
-            Way::Cluster(Cluster { name, authority, .. }) => format!("cluster {name} {authority}"),
-        }
+        self.way.place()
     }
 
     /// Whether there is a `retry_policy`.
@@ -224,17 +296,121 @@ impl Client {
     fn permit(&self) -> Result<OwnedSemaphorePermit, CallError> {
         Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| CallError::Overload)
     }
+}
 
-    fn grpc(&self, line: &Line, timeout: Option<Duration>) -> Grpc<Wire> {
-        Grpc::with_origin(line.wire(timeout), self.origin.clone())
-            .max_decoding_message_size(self.max_answer)
+impl Way {
+    fn place(&self) -> String {
+        match self {
+            Self::Dialled(endpoint) => format!("dialled {}", endpoint.peer()),
+            Self::Cluster(Cluster { name, authority, .. }) => format!("cluster {name} {authority}"),
+        }
     }
+}
+
+/// The permits for calls to the service at `place`, which all of its clients share: those of all
+/// configurations and routes.
+fn in_flight(place: &str) -> Arc<Semaphore> {
+    static PLACES: OnceLock<Mutex<HashMap<String, Weak<Semaphore>>>> = OnceLock::new();
+    let places = PLACES.get_or_init(Mutex::default);
+    let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(permits) = places.get(place).and_then(Weak::upgrade) {
+        return permits;
+    }
+    places.retain(|_, permits| permits.strong_count() > 0);
+    let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    places.insert(place.to_owned(), Arc::downgrade(&permits));
+    permits
+}
+
+/// The headers of a call, and how much of its time is left.
+fn headers(metadata: &MetadataMap, deadline: Option<Instant>) -> (HeaderMap, Option<Duration>) {
+    let mut headers = metadata.clone().into_headers();
+    headers.insert(HeaderName::from_static("te"), HeaderValue::from_static("trailers"));
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let left = deadline.map(|deadline| {
+        deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    });
+    if let Some(timeout) = left.and_then(|left| HeaderValue::try_from(timeout(left)).ok()) {
+        headers.insert(HeaderName::from_static("grpc-timeout"), timeout);
+    }
+    (headers, left)
+}
+
+/// A `grpc-timeout`: at most eight digits, and a unit.
+fn timeout(left: Duration) -> String {
+    const MOST: u128 = 99_999_999;
+    if left.as_micros() <= MOST {
+        format!("{}u", left.as_micros())
+    } else if left.as_millis() <= MOST {
+        format!("{}m", left.as_millis())
+    } else {
+        format!("{}S", u128::from(left.as_secs()).min(MOST))
+    }
+}
+
+/// Sends the messages of a bidirectional call until they end, or the call does.
+async fn pump(
+    requests: impl Stream<Item = Bytes> + Send,
+    mut sending: http2::Sending,
+    asked: Arc<AtomicBool>,
+    over: oneshot::Receiver<()>,
+) {
+    let send = async {
+        let mut requests = pin!(requests);
+        while let Some(message) = requests.next().await {
+            asked.store(true, Ordering::Relaxed);
+            // The answers tell why a call is over.
+            if sending.send(framed_bytes(&message)).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        _ = over => {}
+    }
+    sending.finish();
+}
+
+/// A call over a connection of our own. What is left of its answer is given up when it is dropped.
+struct Dialled {
+    answer: Answer,
+    connection: Arc<Connection>,
+}
+
+impl Dialled {
+    fn new(entered: &Entered, receiving: http2::Receiving, largest: usize) -> Self {
+        let answer = Answer::new(Inbound::Dialled(receiving), largest);
+        Self { answer, connection: Arc::clone(entered.connection()) }
+    }
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        if let Some(rest) = self.answer.rest() {
+            self.connection.give_up(rest);
+        }
+    }
+}
+
+/// What carries a bidirectional call.
+enum Carried {
+    Dialled {
+        call: Dialled,
+        entered: Entered,
+        /// The service has something to answer.
+        asked: Arc<AtomicBool>,
+        /// It has said nothing for too long.
+        silent: bool,
+        /// Dropped at the end: so ends the request.
+        _over: oneshot::Sender<()>,
+    },
+    Cluster(Answer),
 }
 
 /// The answers of a bidirectional call. Dropping it cancels the call.
 pub struct Answers {
-    answers: Streaming<Bytes>,
-    line: Line,
+    call: Carried,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -250,19 +426,52 @@ impl Answers {
     /// # Errors
     /// See [`CallError`].
     pub async fn next<R: Message + Default>(&mut self) -> Result<Option<R>, CallError> {
-        match self.answers.message().await {
-            Ok(None) => Ok(None),
-            Ok(Some(bytes)) => {
-                R::decode(bytes).map(Some).map_err(|error| CallError::Decode(error.to_string()))
+        let message = match &mut self.call {
+            Carried::Cluster(answer) => {
+                answer.next().await.map_err(|broken| broken.error.of_cluster())?
             }
-            Err(status) => Err(self.line.tell_apart(CallError::from_status(&status))),
-        }
+            Carried::Dialled { call, entered, asked, silent, .. } => {
+                let connection = entered.connection();
+                let message = if *silent {
+                    call.answer.next().await
+                } else {
+                    watched(call, connection, asked, silent).await
+                };
+                match &message {
+                    Ok(_) => connection.answered(),
+                    Err(broken) if !broken.error.is_silence() => connection.answered(),
+                    Err(_) => {}
+                }
+                asked.store(false, Ordering::Relaxed);
+                message.map_err(|broken| broken.error)?
+            }
+        };
+        let decode = |bytes| R::decode(bytes).map_err(|error| CallError::Decode(error.to_string()));
+        message.map(decode).transpose()
     }
 }
 
-fn not_sent(error: &WireError) -> CallError {
-    tracing::debug!(%error, "a connection closed before a call was sent");
-    CallError::NotSent
+/// Waits for a message, and notes when the connection says nothing at all meanwhile.
+async fn watched(
+    call: &mut Dialled,
+    connection: &Connection,
+    asked: &AtomicBool,
+    silent: &mut bool,
+) -> Result<Option<Bytes>, Broken> {
+    let mut next = pin!(call.answer.next());
+    loop {
+        let heard = connection.heard();
+        tokio::select! {
+            biased;
+            message = &mut next => return message,
+            () = tokio::time::sleep(SILENCE), if !*silent => {
+                if asked.load(Ordering::Relaxed) && connection.heard() == heard {
+                    connection.was_silent();
+                    *silent = true;
+                }
+            }
+        }
+    }
 }
 
 /// Runs `work` until `deadline`.
@@ -278,39 +487,24 @@ async fn within<T>(
     }
 }
 
-/// Messages as bytes: encoded once for all attempts, and decoded where the error is told apart.
-struct Raw;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
+    #[test]
+    fn a_timeout_has_at_most_eight_digits() {
+        assert_eq!(timeout(Duration::from_millis(200)), "200000u");
+        assert_eq!(timeout(Duration::from_secs(3600)), "3600000m");
+        assert_eq!(timeout(Duration::from_secs(u64::MAX)), "99999999S");
     }
 
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    #[test]
+    fn all_clients_of_a_service_share_its_permits() {
+        let client = || Client::new(Target::parse("permits.test:1").unwrap()).unwrap();
+        let (one, other) = (client(), client());
+        let held = one.permit().unwrap();
+        assert_eq!(other.calls_in_flight(), 1);
+        drop(held);
+        assert_eq!(other.calls_in_flight(), 0);
     }
 }

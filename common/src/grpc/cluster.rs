@@ -1,19 +1,26 @@
-//! A cluster of Envoy's as a transport for tonic's client (`envoy_grpc`).
+//! Calls that Envoy carries to one of its clusters (`envoy_grpc`).
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures::FutureExt;
-use hyper::body::{Body as HttpBody, Frame};
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt, Stream, StreamExt};
+use http::HeaderMap;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tonic::body::Body;
 
+use super::framing::framed_bytes;
+use super::http2::Piece;
 use crate::cluster_streams::{ClusterStream, ClusterStreams, ResponseEvent};
 use crate::envoy::cluster::{ClusterError, OpenRequest};
+
+/// Bytes of a request that Envoy may have got since the service last said anything. Envoy takes all
+/// that it is given, and can't be asked how much of it the service has read.
+const MOST_AHEAD: usize = 64 << 20;
+/// How long a service that has so much to read may stay silent.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A cluster to call.
 #[derive(Debug, Clone)]
@@ -26,98 +33,141 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Sends `request`; the answer's head, and its body to come.
-    pub(super) async fn call(
-        self,
-        request: http::Request<Body>,
+    /// Makes a call with the whole request `body`.
+    pub(super) fn ask(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
         timeout: Option<Duration>,
-    ) -> Result<http::Response<ClusterBody>, ClusterError> {
-        let (parts, mut body) = request.into_parts();
-        // What is there already goes at once: a unary request is one command instead of three.
+    ) -> ClusterCall {
+        let opening = OpenRequest {
+            cluster: Arc::clone(&self.name),
+            headers: self.headers(path, headers),
+            body,
+            end: true,
+            timeout: timeout.map_or(0, millis),
+        };
+        ClusterCall {
+            call: self.clusters.open(opening),
+            sent: Arc::new(AtomicBool::new(true)),
+            ahead: Arc::default(),
+            pump: None,
+        }
+    }
+
+    /// Begins a call with `messages`; the request ends when they do.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        messages: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> ClusterCall {
+        let mut messages: Messages = Box::pin(messages);
+        // What is there already goes with the opening.
         let (mut first, mut end) = (BytesMut::new(), false);
-        while let Some(piece) = next(&mut body).now_or_never() {
-            match piece {
-                Some(piece) => first.extend_from_slice(&piece?),
+        while let Some(next) = messages.next().now_or_never() {
+            match next {
+                Some(message) => first.extend_from_slice(&framed_bytes(&message)),
                 None => {
                     end = true;
                     break;
                 }
             }
         }
+        let ahead = Arc::new(Ahead::default());
+        ahead.bytes.store(first.len(), Ordering::SeqCst);
         let call = self.clusters.open(OpenRequest {
             cluster: Arc::clone(&self.name),
-            headers: self.headers(&parts),
+            headers: self.headers(path, headers),
             body: first.freeze(),
             end,
-            timeout: timeout.map_or(0, millis),
+            timeout: 0,
         });
         let sent = Arc::new(AtomicBool::new(end));
         let pump = (!end).then(|| {
-            let pump = pump(body, self.clusters.clone(), call.number(), Arc::clone(&sent));
+            let (sent, ahead) = (Arc::clone(&sent), Arc::clone(&ahead));
+            let pump = pump(messages, self.clusters.clone(), call.number(), sent, ahead);
             Pump(tokio::spawn(pump).abort_handle())
         });
-        let mut body = ClusterBody { call, sent, ended: false, _pump: pump };
-        match body.part().await {
-            ResponseEvent::Head(status, headers) => {
-                let mut response = http::Response::new(body);
-                *response.status_mut() = status;
-                *response.headers_mut() = headers;
-                Ok(response)
-            }
-            ResponseEvent::Failed(error) => Err(error),
-            // Envoy hands out headers first.
-            ResponseEvent::Data(_) | ResponseEvent::Trailers(_) | ResponseEvent::End => {
-                Err(ClusterError::Reset)
-            }
-        }
+        ClusterCall { call, sent, ahead, pump }
     }
 
     /// The request's headers for Envoy, which adds the scheme that the cluster's transport has.
-    fn headers(&self, request: &http::request::Parts) -> Vec<(String, Vec<u8>)> {
-        let path = request.uri.path().as_bytes();
+    fn headers(&self, path: &str, headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
         let pseudo = [
-            (":method", request.method.as_str().as_bytes()),
-            (":path", path),
+            (":method", "POST".as_bytes()),
+            (":path", path.as_bytes()),
             (":authority", self.authority.as_bytes()),
         ];
-        let others = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let others = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_vec());
         pseudo.into_iter().chain(others).map(owned).collect()
     }
 }
+
+type Messages = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// Milliseconds, rounded up: our own deadline comes first.
 fn millis(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
-/// The next piece of a request's body.
-async fn next(body: &mut Body) -> Option<Result<Bytes, ClusterError>> {
-    loop {
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
-        match frame.map(Frame::into_data) {
-            Ok(Ok(mut data)) => return Some(Ok(data.copy_to_bytes(data.remaining()))),
-            // A gRPC request has no trailers.
-            Ok(Err(_)) => {}
-            // The sender gave up.
-            Err(_) => return Some(Err(ClusterError::Reset)),
+/// What Envoy has got of a request since the service last said anything.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: AtomicUsize,
+    heard: Notify,
+    /// The service said nothing although it had much to read.
+    unread: AtomicBool,
+}
+
+impl Ahead {
+    /// Waits until `more` bytes may go; `false` when the service stays silent.
+    async fn room(&self, more: usize) -> bool {
+        loop {
+            let mut heard = pin!(self.heard.notified());
+            // From here on no word of the service is missed.
+            heard.as_mut().enable();
+            let before = self.bytes.load(Ordering::SeqCst);
+            if before == 0 || before + more <= MOST_AHEAD {
+                self.bytes.fetch_add(more, Ordering::SeqCst);
+                return true;
+            }
+            if tokio::time::timeout(PATIENCE, heard).await.is_err() {
+                self.unread.store(true, Ordering::SeqCst);
+                return false;
+            }
         }
+    }
+
+    fn heard(&self) {
+        self.bytes.store(0, Ordering::SeqCst);
+        self.heard.notify_waiters();
     }
 }
 
 /// Sends the rest of a request.
-async fn pump(mut body: Body, clusters: ClusterStreams, call: u64, sent: Arc<AtomicBool>) {
-    while let Some(piece) = next(&mut body).await {
-        match piece {
-            Ok(piece) => clusters.send(call, piece, false),
-            Err(_) => return clusters.reset(call),
+async fn pump(
+    mut messages: Messages,
+    clusters: ClusterStreams,
+    call: u64,
+    sent: Arc<AtomicBool>,
+    ahead: Arc<Ahead>,
+) {
+    while let Some(message) = messages.next().await {
+        let bytes = framed_bytes(&message);
+        if !ahead.room(bytes.len()).await {
+            return clusters.reset(call);
         }
+        clusters.send(call, bytes, false);
     }
     sent.store(true, Ordering::Relaxed);
     clusters.send(call, Bytes::new(), true);
 }
 
 /// Ends the sending when the call ends.
+#[derive(Debug)]
 struct Pump(AbortHandle);
 
 impl Drop for Pump {
@@ -126,55 +176,48 @@ impl Drop for Pump {
     }
 }
 
-/// The body of an answer. Dropping it ends the call.
-pub(super) struct ClusterBody {
+/// A call under way. Dropping it ends the call.
+#[derive(Debug)]
+pub(super) struct ClusterCall {
     call: ClusterStream,
     /// Whether all of the request has been sent.
     sent: Arc<AtomicBool>,
-    ended: bool,
-    _pump: Option<Pump>,
+    ahead: Arc<Ahead>,
+    #[expect(dead_code, reason = "its end is what it is for")]
+    pump: Option<Pump>,
 }
 
-impl ClusterBody {
-    async fn part(&mut self) -> ResponseEvent {
-        std::future::poll_fn(|cx| self.call.poll_part(cx)).await
-    }
-}
-
-impl HttpBody for ClusterBody {
-    type Data = Bytes;
-    type Error = ClusterError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ClusterError>>> {
-        if self.ended {
-            return Poll::Ready(None);
+impl ClusterCall {
+    /// The next part of the answer.
+    pub(super) async fn next(&mut self) -> Result<Piece, ClusterError> {
+        let part = std::future::poll_fn(|cx| self.call.poll_part(cx)).await;
+        if !matches!(part, ResponseEvent::Failed(_)) {
+            self.ahead.heard();
         }
-        Poll::Ready(match ready!(self.call.poll_part(cx)) {
-            ResponseEvent::Data(bytes) => Some(Ok(Frame::data(bytes))),
-            ResponseEvent::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
-            ResponseEvent::End => {
-                self.ended = true;
-                if self.sent.load(Ordering::Relaxed) {
+        let over = !matches!(part, ResponseEvent::Head(..) | ResponseEvent::Data(_));
+        if over && (self.sent.load(Ordering::Relaxed) || matches!(part, ResponseEvent::Failed(_))) {
+            self.call.is_over();
+        }
+        match part {
+            ResponseEvent::Head(status, headers, ended) => {
+                if ended && self.sent.load(Ordering::Relaxed) {
                     self.call.is_over();
                 }
-                None
+                Ok(Piece::Head(status, headers, ended))
             }
-            ResponseEvent::Failed(error) => {
-                self.ended = true;
-                self.call.is_over();
-                Some(Err(error))
+            ResponseEvent::Data(bytes) => Ok(Piece::Data(bytes)),
+            ResponseEvent::End(trailers) => Ok(Piece::End(trailers)),
+            ResponseEvent::Failed(_) if self.ahead.unread.load(Ordering::SeqCst) => {
+                Err(ClusterError::Unread)
             }
-            ResponseEvent::Head(..) => Some(Err(ClusterError::Reset)),
-        })
+            ResponseEvent::Failed(error) => Err(error),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use futures::stream;
 
     use super::*;
     use crate::cluster_streams::ClusterStreamManager;
@@ -187,55 +230,84 @@ mod tests {
         fn commit(&self, _event: u64) {}
     }
 
-    /// Pieces that are there at once, and then the end, if it is known.
-    struct Pieces(VecDeque<&'static str>, bool);
-
-    impl HttpBody for Pieces {
-        type Data = Bytes;
-        type Error = std::convert::Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-            match self.0.pop_front() {
-                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
-                None if self.1 => Poll::Ready(None),
-                None => Poll::Pending,
-            }
-        }
+    #[derive(Default)]
+    struct Seen {
+        openings: Vec<(Bytes, bool)>,
+        bytes: usize,
+        resets: usize,
     }
 
-    #[derive(Default)]
-    struct Openings(Vec<(Bytes, bool)>);
-
-    impl ClusterHost for Openings {
+    impl ClusterHost for Seen {
         fn open_stream(&mut self, opening: &OpenRequest) -> Result<u64, ClusterError> {
-            self.0.push((opening.body.clone(), opening.end));
+            self.openings.push((opening.body.clone(), opening.end));
             Ok(1)
         }
-        fn send_data(&mut self, _: u64, _: &[u8], _: bool) {}
-        fn reset_stream(&mut self, _: u64) {}
+        fn send_data(&mut self, _: u64, bytes: &[u8], _: bool) {
+            self.bytes += bytes.len();
+        }
+        fn reset_stream(&mut self, _: u64) {
+            self.resets += 1;
+        }
     }
 
-    fn opened(pieces: &[&'static str], ended: bool) -> (Bytes, bool) {
+    fn cluster(desk: &ClusterStreamManager) -> Cluster {
+        Cluster { name: "c".into(), authority: "c".into(), clusters: desk.clusters() }
+    }
+
+    fn opened(messages: &[&'static str], ended: bool) -> (Bytes, bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _entered = runtime.enter();
         let desk = ClusterStreamManager::new(Box::new(Ignored));
-        let cluster =
-            Cluster { name: "c".into(), authority: "c".into(), clusters: desk.clusters() };
-        let body = Body::new(Pieces(pieces.iter().copied().collect(), ended));
-        let mut call = Box::pin(cluster.call(http::Request::new(body), None));
-        assert!(call.as_mut().now_or_never().is_none());
-        let mut host = Openings::default();
+        let messages: Vec<_> =
+            messages.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
+        let messages = stream::iter(messages);
+        let _call = if ended {
+            cluster(&desk).stream("/p", &HeaderMap::new(), messages)
+        } else {
+            cluster(&desk).stream("/p", &HeaderMap::new(), messages.chain(stream::pending()))
+        };
+        let mut host = Seen::default();
         desk.scheduled(&mut host, 1);
-        host.0.remove(0)
+        host.openings.remove(0)
     }
 
     #[test]
     fn all_that_is_there_goes_with_the_opening() {
-        assert_eq!(opened(&["a", "b"], true), (Bytes::from_static(b"ab"), true));
-        assert_eq!(opened(&["a", "b", "c"], false), (Bytes::from_static(b"abc"), false));
+        let framed = |words: &[&str]| -> Bytes {
+            words.iter().flat_map(|word| framed_bytes(word.as_bytes())).collect()
+        };
+        assert_eq!(opened(&["a", "b"], true), (framed(&["a", "b"]), true));
+        assert_eq!(opened(&["a", "b", "c"], false), (framed(&["a", "b", "c"]), false));
         assert_eq!(opened(&[], false), (Bytes::new(), false));
+    }
+
+    /// Lets the call send what it may; what of it has reached Envoy.
+    async fn settle(desk: &ClusterStreamManager, host: &mut Seen) -> usize {
+        for event in 1..200 {
+            tokio::task::yield_now().await;
+            desk.scheduled(host, event);
+        }
+        host.bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_says_nothing_gets_no_more_than_the_bound() {
+        let (desk, mut host) = (ClusterStreamManager::new(Box::new(Ignored)), Seen::default());
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        // They come after the opening.
+        let messages = stream::once(tokio::task::yield_now())
+            .flat_map(move |()| stream::repeat(piece.clone()));
+        let mut call = cluster(&desk).stream("/p", &HeaderMap::new(), messages);
+        let first = settle(&desk, &mut host).await;
+        assert!(first > MOST_AHEAD - (2 << 20) && first <= MOST_AHEAD, "{first}");
+        // A word of it makes room.
+        desk.headers(1, &[crate::envoy::types::Header { name: b":status", value: b"200" }], false);
+        assert!(matches!(call.next().await, Ok(Piece::Head(..))));
+        let second = settle(&desk, &mut host).await - first;
+        assert!(second > MOST_AHEAD - (2 << 20) && second <= MOST_AHEAD, "{second}");
+        tokio::time::sleep(PATIENCE * 2).await;
+        settle(&desk, &mut host).await;
+        assert_eq!(host.resets, 1);
+        assert!(matches!(call.next().await, Err(ClusterError::Unread)));
     }
 }

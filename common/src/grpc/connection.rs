@@ -1,100 +1,249 @@
-//! One HTTP/2 connection to a service.
+//! One HTTP/2 connection to a service, driven on the runtime.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tonic::body::Body;
+use bytes::Bytes;
+use futures::task::noop_waker_ref;
+use h2::client::SendRequest;
+use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
 
-use super::error::CallError;
-use super::target::Target;
+use super::answer::Inbound;
+use super::dial::{Address, connect};
+use super::http2::{Piece, builder};
+use super::resets::Resets;
+use super::tls::{Secured, Tls};
 
-/// Longest time that making a connection may take, name resolution and handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Deadlines in a row without any answer after which a connection counts as dead.
-const MUTE_DEADLINES: u32 = 3;
-/// Flow-control windows: what a service may send ahead.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Calls in a row without a word of the service, after which a connection counts as dead.
+const MUTE_CALLS: u32 = 3;
+/// A connection is not taken for dead before this age, lest a service that never answers costs one
+/// for every few calls.
+const MUTE_AGE: Duration = Duration::from_secs(2);
+/// A connection that ends sooner, and without an answer, was none.
+const FLEETING: Duration = Duration::from_secs(1);
+/// Calls that were given up without a reset and may run out on one connection. With more of them it
+/// takes no new calls, and is closed after its last.
+const MOST_GIVEN_UP: usize = 1024;
+/// How often a call that was given up asks whether it may be reset.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// When a service that says nothing is asked whether it is there (`grpc.keepalive_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Keepalive {
+    /// After how long a silence.
+    pub(super) time: Duration,
+    /// How long it has for its answer.
+    pub(super) timeout: Duration,
+    /// Also while no call is under way.
+    pub(super) without_calls: bool,
+}
+
+/// How connections to a service are made.
+#[derive(Clone)]
+pub(super) struct Dialling {
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) keepalive: Option<Keepalive>,
+}
 
 /// An open connection.
 pub(super) struct Connection {
-    sender: SendRequest<Body>,
-    pending: AtomicUsize,
+    sender: SendRequest<Bytes>,
+    address: Address,
+    opened: Instant,
+    life: Arc<Life>,
     mute: AtomicU32,
+    proved: AtomicBool,
+    retired: AtomicBool,
+    given_up: AtomicUsize,
+    resets: Mutex<Resets>,
+    runtime: Handle,
+}
+
+/// What a connection shares with the task that drives it.
+#[derive(Default)]
+struct Life {
+    ended: OnceLock<Instant>,
+    stop: Notify,
+    /// Bytes that came.
+    heard: AtomicU64,
+    /// Calls that wait for their answer.
+    pending: AtomicUsize,
+}
+
+impl Life {
+    /// Asks the service whether it is there, as often as it is to be asked. Returns when it is not.
+    async fn keep_alive(&self, keepalive: Option<Keepalive>, ping: Option<PingPong>) {
+        let (Some(Keepalive { time, timeout, without_calls }), Some(mut ping)) = (keepalive, ping)
+        else {
+            return std::future::pending().await;
+        };
+        let mut heard = 0;
+        loop {
+            tokio::time::sleep(time).await;
+            let now = self.heard.load(Ordering::Relaxed);
+            let silent = now == std::mem::replace(&mut heard, now);
+            if !silent || !(without_calls || self.pending.load(Ordering::Relaxed) > 0) {
+                continue;
+            }
+            if !matches!(tokio::time::timeout(timeout, ping.ping(Ping::opaque())).await, Ok(Ok(_)))
+            {
+                return;
+            }
+        }
+    }
 }
 
 impl Connection {
-    /// Dials `target`.
-    pub(super) async fn open(target: &Target) -> Result<Arc<Self>, CallError> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, Self::dial(target)).await {
-            Ok(Ok(sender)) => {
-                Ok(Arc::new(Self { sender, pending: AtomicUsize::new(0), mute: AtomicU32::new(0) }))
-            }
-            Ok(Err(error)) => Err(CallError::Connect(error)),
-            Err(_) => Err(CallError::Connect("timed out".to_owned())),
-        }
-    }
-
-    async fn dial(target: &Target) -> Result<SendRequest<Body>, String> {
-        match target {
-            Target::Tcp { host, port } => {
-                let stream =
-                    TcpStream::connect((host.as_str(), *port)).await.map_err(|e| e.to_string())?;
-                stream.set_nodelay(true).map_err(|e| e.to_string())?;
-                Self::handshake(stream).await
-            }
-            Target::Unix(path) => {
-                Self::handshake(UnixStream::connect(path).await.map_err(|e| e.to_string())?).await
-            }
-        }
-    }
-
-    async fn handshake<S>(stream: S) -> Result<SendRequest<Body>, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) = Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| e.to_string())?;
+    /// Dials `address`. The connection is open when the service has spoken HTTP/2.
+    pub(super) async fn open(address: Address, dialling: Dialling) -> io::Result<Arc<Self>> {
+        let Dialling { tls, keepalive } = dialling;
+        let socket = connect(&address).await?;
+        let socket = match tls {
+            Some(tls) => tls.secure(socket).await?,
+            None => Secured::Plain(socket),
+        };
+        let life = Arc::<Life>::default();
+        let (spoken, speaks) = oneshot::channel();
+        let socket =
+            Watched { socket, life: Arc::clone(&life), start: Some((Start::default(), spoken)) };
+        let (sender, mut connection) =
+            builder().handshake(socket).await.map_err(io::Error::other)?;
+        let ended = Ended(Arc::clone(&life));
+        let ping = connection.ping_pong();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a service ended");
+            let Ended(life) = &ended;
+            tokio::select! {
+                result = connection => if let Err(error) = result {
+                    tracing::debug!(%error, "a connection to a service ended");
+                },
+                () = life.stop.notified() => {}
+                () = life.keep_alive(keepalive, ping) => {
+                    tracing::debug!("a service does not answer a ping");
+                }
             }
         });
-        Ok(sender)
+        speaks.await.map_err(|_| io::Error::other("the peer does not speak HTTP/2, or closed"))?;
+        Ok(Arc::new(Self {
+            sender,
+            address,
+            opened: Instant::now(),
+            life,
+            mute: AtomicU32::new(0),
+            proved: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            given_up: AtomicUsize::new(0),
+            resets: Mutex::new(Resets::new(Instant::now())),
+            runtime: Handle::current(),
+        }))
+    }
+
+    pub(super) const fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Whether calls may still start here.
     pub(super) fn usable(&self) -> bool {
-        !self.sender.is_closed() && self.mute.load(Ordering::Relaxed) < MUTE_DEADLINES
+        // A service that goes away lets calls end that it has, and takes no more.
+        let takes = || {
+            let ready = self.sender.clone().poll_ready(&mut Context::from_waker(noop_waker_ref()));
+            !matches!(ready, Poll::Ready(Err(_)))
+        };
+        self.life.ended.get().is_none()
+            && !self.retired.load(Ordering::Relaxed)
+            && self.mute.load(Ordering::Relaxed) < MUTE_CALLS
+            && takes()
+    }
+
+    /// Whether it ended so soon that the service can't be said to have been there.
+    pub(super) fn was_fleeting(&self) -> bool {
+        let ended = self.life.ended.get();
+        !self.proved() && ended.is_some_and(|ended| *ended - self.opened < FLEETING)
+    }
+
+    /// Whether the service has answered a call here.
+    pub(super) fn proved(&self) -> bool {
+        self.proved.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
     }
 
     /// Calls that wait for their answer here.
     pub(super) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.life.pending.load(Ordering::Relaxed)
     }
 
-    /// Notes whether a call got anything from the service before its deadline.
-    pub(super) fn heard(&self, anything: bool) {
-        if anything {
-            self.mute.store(0, Ordering::Relaxed);
-        } else {
+    /// The service has said something to a call.
+    pub(super) fn answered(&self) {
+        self.mute.store(0, Ordering::Relaxed);
+        self.proved.store(true, Ordering::Relaxed);
+    }
+
+    /// The service has said nothing to a call for as long as it had.
+    pub(super) fn was_silent(&self) {
+        if self.opened.elapsed() >= MUTE_AGE || self.mute.load(Ordering::Relaxed) + 1 < MUTE_CALLS {
             self.mute.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that came so far.
+    pub(super) fn heard(&self) -> u64 {
+        self.life.heard.load(Ordering::Relaxed)
+    }
+
+    /// Nobody wants the rest of an answer any more: it is reset, or, when there were many resets,
+    /// read away.
+    pub(super) fn give_up(self: &Arc<Self>, mut rest: Inbound) {
+        if self.may_reset() {
+            return;
+        }
+        if self.given_up.fetch_add(1, Ordering::Relaxed) >= MOST_GIVEN_UP {
+            self.retire();
+        }
+        let connection = Arc::clone(self);
+        self.runtime.spawn(async move {
+            loop {
+                tokio::select! {
+                    piece = rest.next() => match piece {
+                        Ok(Piece::End(_)) | Err(_) => break,
+                        Ok(_) => {}
+                    },
+                    () = tokio::time::sleep(ASK_AGAIN) => if connection.may_reset() {
+                        break;
+                    },
+                }
+            }
+            connection.given_up.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    fn may_reset(&self) -> bool {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.close_if_done();
+    }
+
+    /// Closes a connection that takes no calls and has none left; what was given up ends with it.
+    fn close_if_done(&self) {
+        if self.retired.load(Ordering::Relaxed) && self.pending() == 0 {
+            self.life.stop.notify_one();
         }
     }
 
     /// A handle for one call, counted as pending until it is dropped.
     pub(super) fn enter(self: Arc<Self>) -> Entered {
-        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.life.pending.fetch_add(1, Ordering::Relaxed);
         Entered(self)
     }
 }
@@ -103,17 +252,123 @@ impl Connection {
 pub(super) struct Entered(Arc<Connection>);
 
 impl Entered {
-    pub(super) fn connection(&self) -> &Connection {
+    pub(super) const fn connection(&self) -> &Arc<Connection> {
         &self.0
     }
 
-    pub(super) fn sender(&self) -> SendRequest<Body> {
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
         self.0.sender.clone()
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+        self.0.life.pending.fetch_sub(1, Ordering::Relaxed);
+        self.0.close_if_done();
+    }
+}
+
+/// Notes the end of a connection, also when its task panics.
+struct Ended(Arc<Life>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.ended.set(Instant::now());
+    }
+}
+
+/// A socket that says when its peer has spoken HTTP/2, and counts what came.
+struct Watched {
+    socket: Secured,
+    life: Arc<Life>,
+    start: Option<(Start, oneshot::Sender<()>)>,
+}
+
+/// The beginning of what a peer sends: the head of a frame.
+#[derive(Default)]
+struct Start(Vec<u8>);
+
+impl Start {
+    /// The bytes of a frame's head, and where its type stands.
+    const HEAD: usize = 9;
+    const TYPE: usize = 3;
+    const SETTINGS: u8 = 4;
+
+    /// Takes what came. Whether the peer speaks HTTP/2, as soon as that is known.
+    fn push(&mut self, bytes: &[u8]) -> Option<bool> {
+        let wanted = Self::HEAD - self.0.len();
+        self.0.extend(bytes.iter().take(wanted));
+        (self.0.len() == Self::HEAD).then(|| self.0.get(Self::TYPE) == Some(&Self::SETTINGS))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let watched = self.get_mut();
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut watched.socket).poll_read(cx, buffer);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            watched.life.heard.fetch_add(came.len() as u64, Ordering::Relaxed);
+            if let Some((start, _)) = &mut watched.start
+                && let Some(speaks) = start.push(came)
+                && let Some((_, spoken)) = watched.start.take()
+                && speaks
+            {
+                let _ = spoken.send(());
+            }
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_speaks_http2_is_known_by_its_first_frame_however_it_comes() {
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        assert_eq!(Start::default().push(&settings), Some(true));
+        let mut start = Start::default();
+        for byte in &settings[..8] {
+            assert_eq!(start.push(&[*byte]), None);
+        }
+        assert_eq!(start.push(&settings[8..]), Some(true));
+        assert_eq!(Start::default().push(b"HTTP/1.1 400 Bad Request"), Some(false));
     }
 }

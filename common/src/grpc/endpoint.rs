@@ -1,5 +1,5 @@
 //! The connections to one target: opened when they are needed, one attempt at a time for all who
-//! wait, with a back-off after a failure.
+//! wait, spread over the target's addresses, with a back-off after a failure.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -8,20 +8,34 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
-use super::connection::{Connection, Entered};
+use super::back_off::BackOff;
+use super::connection::{Connection, Dialling, Entered};
+use super::dial::{Address, is_exhaustion, resolve};
 use super::error::CallError;
+use super::peer::Peer;
+use super::race::{order, race};
 use super::target::Target;
+use super::tls::Tls;
 
-/// Connections per target: one hostile reply must not fail every call.
+/// Connections per target: one that breaks must not fail every call. More where there are more
+/// addresses.
 const CONNECTIONS: usize = 2;
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+const MOST_CONNECTIONS: usize = 4;
+/// Longest time that an attempt to connect may take, name resolution and handshake included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for a name, after which the addresses that it had last are used.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an address that failed is tried after all others.
+const SHUNNED: Duration = Duration::from_secs(30);
+/// A connection to a name, or by files, is replaced at this age, since they may have changed.
+const LONGEST_AGE: Duration = Duration::from_secs(120);
 
 type ConnectFuture = Shared<BoxFuture<'static, Result<Arc<Connection>, CallError>>>;
 
-/// The connections to one target.
+/// The connections to one peer.
 pub(super) struct ConnectionPool {
-    target: Target,
+    peer: Peer,
+    dialling: Dialling,
     state: Mutex<State>,
 }
 
@@ -29,9 +43,13 @@ pub(super) struct ConnectionPool {
 struct State {
     open: Vec<Arc<Connection>>,
     attempt: Option<ConnectFuture>,
-    failures: u32,
-    /// Until when no attempt is made, and what the last one failed with.
-    resting: Option<(Instant, CallError)>,
+    back_off: BackOff,
+    /// What the last attempt failed with.
+    error: Option<CallError>,
+    /// The addresses that the target had last.
+    addresses: Vec<Address>,
+    failed: HashMap<Address, Instant>,
+    attempts: usize,
 }
 
 /// What a caller is to do for a connection.
@@ -42,21 +60,25 @@ enum Way {
 }
 
 impl ConnectionPool {
-    /// The endpoint of `target`; clients of one target share it.
-    pub(super) fn shared(target: Target) -> Arc<Self> {
-        static ENDPOINTS: OnceLock<Mutex<HashMap<Target, Weak<ConnectionPool>>>> = OnceLock::new();
+    /// The endpoint of `peer`; clients of one peer share it.
+    pub(super) fn shared(peer: Peer) -> Arc<Self> {
+        static ENDPOINTS: OnceLock<Mutex<HashMap<Peer, Weak<ConnectionPool>>>> = OnceLock::new();
         let mut endpoints = lock(ENDPOINTS.get_or_init(Mutex::default));
-        if let Some(endpoint) = endpoints.get(&target).and_then(Weak::upgrade) {
+        if let Some(endpoint) = endpoints.get(&peer).and_then(Weak::upgrade) {
             return endpoint;
         }
         endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let endpoint = Arc::new(Self { target: target.clone(), state: Mutex::default() });
-        endpoints.insert(target, Arc::downgrade(&endpoint));
+        // Proxies that start together begin with different addresses.
+        let state = State { attempts: usize::from(rand::random::<u16>()), ..State::default() };
+        let tls = peer.tls.clone().map(|settings| Arc::new(Tls::new(settings)));
+        let dialling = Dialling { tls, keepalive: peer.keepalive };
+        let endpoint = Arc::new(Self { peer: peer.clone(), dialling, state: Mutex::new(state) });
+        endpoints.insert(peer, Arc::downgrade(&endpoint));
         endpoint
     }
 
-    pub(super) const fn target(&self) -> &Target {
-        &self.target
+    pub(super) const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// A connection for one call: the one with the fewest calls pending. Fails at once while the
@@ -71,39 +93,83 @@ impl ConnectionPool {
 
     fn way(self: &Arc<Self>, now: Instant) -> Way {
         let mut state = lock(&self.state);
-        state.open.retain(|connection| connection.usable());
+        state.sort_out(now);
         let best = state.open.iter().min_by_key(|connection| connection.pending()).cloned();
-        let resting = state.resting.as_ref().filter(|(until, _)| *until > now);
-        match (best, &state.attempt, resting) {
-            (Some(best), attempt, resting) => {
-                let more = best.pending() > 0 && state.open.len() < CONNECTIONS;
-                if more && attempt.is_none() && resting.is_none() {
-                    state.attempt = Some(self.attempt());
-                }
-                Way::Use(best)
+        let rests = state.back_off.rests(now);
+        let Some(best) = best else {
+            if let Some(attempt) = &state.attempt {
+                return Way::Wait(attempt.clone());
             }
-            (None, Some(attempt), _) => Way::Wait(attempt.clone()),
-            (None, None, Some((_, error))) => Way::Fail(error.clone()),
-            (None, None, None) => {
-                let attempt = self.attempt();
-                state.attempt = Some(attempt.clone());
-                Way::Wait(attempt)
+            if let (true, Some(error)) = (rests, &state.error) {
+                return Way::Fail(error.clone());
             }
+            let attempt = self.attempt();
+            state.attempt = Some(attempt.clone());
+            return Way::Wait(attempt);
+        };
+        let more = best.pending() > 0 && state.open.len() < state.wanted();
+        if (more || self.aged(&state, now).is_some()) && state.attempt.is_none() && !rests {
+            state.attempt = Some(self.attempt());
         }
+        Way::Use(best)
+    }
+
+    /// A connection to where the name may not lead any more, or by a certificate that may have been
+    /// replaced.
+    fn aged(&self, state: &State, now: Instant) -> Option<usize> {
+        let moves = matches!(self.peer.target, Target::Name { .. })
+            || self.dialling.tls.as_ref().is_some_and(|tls| tls.rotates());
+        let aged = |connection: &Arc<Connection>| connection.age(now) > LONGEST_AGE;
+        moves.then(|| state.open.iter().position(aged)).flatten()
     }
 
     /// Starts to connect, on a task of its own: no caller's end cancels it.
     fn attempt(self: &Arc<Self>) -> ConnectFuture {
         let endpoint = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let result = Connection::open(&endpoint.target).await;
+            let result = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.dial()).await;
+            let result = result.unwrap_or_else(|_| Err(CallError::Connect("timed out".to_owned())));
             endpoint.attempted(&result);
             result
         });
         let ended = |result: Result<_, tokio::task::JoinError>| {
-            result.unwrap_or_else(|_| Err(CallError::Connect("the attempt was dropped".to_owned())))
+            result.unwrap_or_else(|_| Err(CallError::Internal("the attempt was lost".to_owned())))
         };
         task.map(ended).boxed().shared()
+    }
+
+    async fn dial(&self) -> Result<Arc<Connection>, CallError> {
+        let addresses = self.addresses().await?;
+        let field = lock(&self.state).field(&addresses, Instant::now());
+        let open = |address| Connection::open(address, self.dialling.clone());
+        let race = race(&field, open).await;
+        let race = race.ok_or_else(|| CallError::Connect("the name has no address".to_owned()))?;
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        state.failed.retain(|_, at| now.saturating_duration_since(*at) < SHUNNED);
+        state.failed.extend(race.lost.into_iter().map(|address| (address, now)));
+        match race.won {
+            Ok((address, connection)) => {
+                state.failed.remove(&address);
+                Ok(connection)
+            }
+            Err(error) => Err(of_io(&error)),
+        }
+    }
+
+    /// Where the target leads now, or led last where that can't be found out.
+    async fn addresses(&self) -> Result<Vec<Address>, CallError> {
+        let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, resolve(&self.peer.target)).await;
+        let error = match resolved {
+            Ok(Ok(addresses)) => {
+                lock(&self.state).addresses.clone_from(&addresses);
+                return Ok(addresses);
+            }
+            Ok(Err(error)) => of_io(&error),
+            Err(_) => CallError::Connect("the name was not resolved in time".to_owned()),
+        };
+        let last = lock(&self.state).addresses.clone();
+        if last.is_empty() { Err(error) } else { Ok(last) }
     }
 
     fn attempted(&self, result: &Result<Arc<Connection>, CallError>) {
@@ -111,25 +177,69 @@ impl ConnectionPool {
         state.attempt = None;
         match result {
             Ok(connection) => {
+                if let Some(aged) = self.aged(&state, Instant::now()) {
+                    // Its calls end on it.
+                    state.open.remove(aged);
+                }
                 state.open.push(Arc::clone(connection));
-                state.failures = 0;
-                state.resting = None;
             }
             Err(error) => {
-                let rest = back_off(state.failures, rand::random());
-                state.failures = state.failures.saturating_add(1);
-                state.resting = Some((Instant::now() + rest, error.clone()));
-                tracing::debug!(target_uri = %self.target, %error, "a service can't be reached");
+                tracing::debug!(target_uri = %self.peer, %error, "a service can't be reached");
+                state.rest(Instant::now(), error.clone());
             }
         }
     }
 }
 
-/// How long to rest after `failures` failures before this one: 100 ms growing by 1.6 up to 10 s, 20 %
-/// either way by `jitter` in 0..1 (gRPC's connection back-off, with a shorter start).
-fn back_off(failures: u32, jitter: f64) -> Duration {
-    let factor = 1.6_f64.powi(i32::try_from(failures.min(30)).unwrap_or(30));
-    FIRST_BACK_OFF.mul_f64(factor).min(LONGEST_BACK_OFF).mul_f64(0.8 + 0.4 * jitter)
+impl State {
+    /// Leaves out connections that can't be used any more, and learns from them.
+    fn sort_out(&mut self, now: Instant) {
+        if self.open.iter().any(|connection| connection.proved()) {
+            self.back_off.proved();
+        }
+        let (open, gone): (Vec<_>, _) =
+            std::mem::take(&mut self.open).into_iter().partition(|one| one.usable());
+        self.open = open;
+        if gone.iter().any(|connection| connection.was_fleeting()) {
+            self.rest(now, CallError::Connect("the peer closes connections at once".to_owned()));
+        }
+    }
+
+    fn rest(&mut self, now: Instant, error: CallError) {
+        self.back_off.failed(now, rand::random());
+        self.error = Some(error);
+    }
+
+    fn wanted(&self) -> usize {
+        self.addresses.len().clamp(CONNECTIONS, MOST_CONNECTIONS)
+    }
+
+    /// In which order `addresses` are raced.
+    fn field(&mut self, addresses: &[Address], now: Instant) -> Vec<Address> {
+        self.attempts = self.attempts.wrapping_add(1);
+        let sockets: Vec<_> = addresses.iter().filter_map(Address::socket).collect();
+        if sockets.is_empty() {
+            return addresses.to_vec();
+        }
+        let failed = |address: &std::net::SocketAddr| {
+            let at = self.failed.get(&Address::Tcp(*address));
+            at.is_some_and(|at| now.saturating_duration_since(*at) < SHUNNED)
+        };
+        let connections = |address: &std::net::SocketAddr| {
+            let to = Address::Tcp(*address);
+            self.open.iter().filter(|connection| *connection.address() == to).count()
+        };
+        let ordered = order(&sockets, failed, connections, self.attempts);
+        ordered.into_iter().map(Address::Tcp).collect()
+    }
+}
+
+fn of_io(error: &std::io::Error) -> CallError {
+    if is_exhaustion(error) {
+        CallError::Internal(error.to_string())
+    } else {
+        CallError::Connect(error.to_string())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -141,17 +251,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_back_off_grows_to_its_bound_and_jitters_by_a_fifth() {
-        assert_eq!(back_off(0, 0.5), Duration::from_millis(100));
-        assert_eq!(back_off(1, 0.5), Duration::from_millis(160));
-        assert_eq!(back_off(u32::MAX, 0.5), LONGEST_BACK_OFF);
-        assert_eq!(back_off(0, 0.0), Duration::from_millis(80));
-        assert!(back_off(0, 0.999) < Duration::from_millis(120));
-    }
-
-    #[test]
     fn clients_of_one_target_share_its_endpoint_while_one_of_them_lives() {
-        let target = |port| Target::Tcp { host: "127.0.0.1".to_owned(), port };
+        let target = |port| Peer::from(Target::parse(&format!("127.0.0.1:{port}")).unwrap());
         let first = ConnectionPool::shared(target(1));
         assert!(Arc::ptr_eq(&first, &ConnectionPool::shared(target(1))));
         assert!(!Arc::ptr_eq(&first, &ConnectionPool::shared(target(2))));

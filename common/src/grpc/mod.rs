@@ -4,22 +4,37 @@
 //! A [`Client`] is made without any I/O and connects at its first call. Clients of one target share
 //! their connections, also across reloads of the configuration.
 
+mod answer;
+mod back_off;
 mod call;
 pub mod circuit_breaker;
+mod channel_args;
 mod cluster;
 mod connection;
+mod dial;
 mod endpoint;
 mod error;
+mod failure;
+mod framing;
+mod http2;
 mod metadata;
+mod peer;
+mod race;
+mod reply;
+mod resets;
 mod retry;
 mod service;
 mod target;
-mod wire;
+mod tls;
 
 pub use call::{Answers, Client};
-pub use error::{CallError, Failure};
+pub use error::CallError;
+pub use failure::{Failure, FailureClass, FailurePolicy};
 pub use metadata::{MetadataTemplate, entries};
 pub use retry::RetryPermit;
 pub use service::Service;
 pub use target::{Target, TargetError};
 pub use tonic::metadata::MetadataMap;
+
+#[cfg(test)]
+mod tests;

@@ -121,7 +121,9 @@ impl RetryPolicy {
             | CallError::Decode(_)
             | CallError::BreakerOpen
             | CallError::TooMany
-            | CallError::Overload => false,
+            | CallError::Overload
+            | CallError::Unread
+            | CallError::Internal(_) => false,
         };
         let longest = self
             .base_interval

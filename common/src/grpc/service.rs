@@ -9,9 +9,12 @@ use callout_protos::envoy::config::core::v3::grpc_service::{
 };
 
 use super::call::Client;
+use super::channel_args::ChannelArgs;
 use super::metadata::MetadataTemplate;
+use super::peer::Peer;
 use super::retry::RetryPolicy;
 use super::target::Target;
+use super::tls::TlsSettings;
 use crate::api::config::{ConfigError, duration, refuse_if};
 use crate::cluster_streams::ClusterStreams;
 use crate::http::rules::valid_value;
@@ -123,27 +126,30 @@ fn dialled(config: &GoogleGrpc) -> Result<Client, ConfigError> {
     refuse_if(config.is_some(), "config", plugin)?;
     let own = "belongs to Envoy's own gRPC client";
     refuse_if(per_stream_buffer_limit_bytes.is_some(), "per_stream_buffer_limit_bytes", own)?;
-    refuse_if(channel_args.is_some(), "channel_args", own)?;
-    match channel_credentials
-        .as_ref()
-        .and_then(|credentials| credentials.credential_specifier.as_ref())
-    {
-        None | Some(CredentialSpecifier::LocalCredentials(_)) => {}
-        Some(CredentialSpecifier::SslCredentials(_)) => {
-            return Err(ConfigError::field(
-                "channel_credentials.ssl_credentials",
-                "TLS is not supported yet",
-            ));
+    let args = channel_args.as_ref().map(ChannelArgs::configure).transpose();
+    let args = args.map_err(|error| error.in_field("channel_args"))?.unwrap_or_default();
+    refuse_if(target_uri.is_empty(), "target_uri", "is required")?;
+    let target = Target::parse(target_uri)
+        .map_err(|error| ConfigError::field("target_uri", error.to_string()))?;
+    let credentials = channel_credentials.as_ref();
+    let tls = match credentials.and_then(|all| all.credential_specifier.as_ref()) {
+        None | Some(CredentialSpecifier::LocalCredentials(_)) => None,
+        Some(CredentialSpecifier::SslCredentials(ssl)) => {
+            let name = args.server_name.clone().unwrap_or_else(|| target.host());
+            let tls = TlsSettings::configure(ssl, &name);
+            Some(tls.map_err(|e| e.in_field("ssl_credentials").in_field("channel_credentials"))?)
         }
         Some(CredentialSpecifier::GoogleDefault(_)) => {
             return Err(ConfigError::field(
                 "channel_credentials.google_default",
-                "is not supported",
+                "is not supported: use ssl_credentials",
             ));
         }
-    }
-    refuse_if(target_uri.is_empty(), "target_uri", "is required")?;
-    let target = Target::parse(target_uri)
-        .map_err(|error| ConfigError::field("target_uri", error.to_string()))?;
-    Client::new(target).ok_or_else(|| ConfigError::field("target_uri", "makes no valid authority"))
+    };
+    let authority = args.authority.or(args.server_name).unwrap_or_else(|| target.authority());
+    let authority = authority.parse().map_err(|_| {
+        ConfigError::field("target_uri", format!("`{authority}` is not a valid authority"))
+    })?;
+    let peer = Peer { target, tls, keepalive: args.keepalive };
+    Ok(Client::dialled(peer, authority, args.max_answer))
 }

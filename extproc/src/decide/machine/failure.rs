@@ -1,6 +1,6 @@
 //! What ends the processing before its time.
 
-use callout_common::grpc::{CallError, Failure};
+use callout_common::grpc::{CallError, Failure, FailureClass};
 use callout_common::{Direction, Reply};
 
 use super::{Action, Cause, Machine, Phase, Stat};
@@ -108,19 +108,12 @@ impl Machine {
 }
 
 const fn cause_of(failure: &Failure) -> Cause {
-    match failure {
-        Failure::Call(CallError::Timeout) => Cause::Timeout,
-        Failure::Call(
-            CallError::Connect(_)
-            | CallError::Unreachable(_)
-            | CallError::NotSent
-            | CallError::Reset(_)
-            | CallError::BreakerOpen
-            | CallError::TooMany,
-        ) => Cause::Unavailable,
-        Failure::Call(CallError::Status { .. }) => Cause::Status,
-        Failure::Call(CallError::TooLarge | CallError::Decode(_)) => Cause::InvalidAnswer,
-        Failure::Call(CallError::Overload) | Failure::Lost => Cause::Internal,
+    match failure.class() {
+        FailureClass::Timeout => Cause::Timeout,
+        FailureClass::Unavailable => Cause::Unavailable,
+        FailureClass::Status(_) => Cause::Status,
+        FailureClass::InvalidReply | FailureClass::ErrorResponse => Cause::InvalidAnswer,
+        FailureClass::Overloaded | FailureClass::Internal => Cause::Internal,
     }
 }
 
@@ -132,11 +125,15 @@ fn details(failure: &Failure) -> String {
         Failure::Call(CallError::Connect(_)) => (13, String::new()),
         Failure::Call(CallError::Unreachable(message)) => (14, message.clone()),
         Failure::Call(CallError::Timeout) => (4, failure.to_string()),
-        Failure::Call(CallError::TooLarge | CallError::Overload) => (8, failure.to_string()),
+        Failure::Call(CallError::TooLarge | CallError::Overload | CallError::Unread) => {
+            (8, failure.to_string())
+        }
         Failure::Call(
             CallError::NotSent | CallError::Reset(_) | CallError::BreakerOpen | CallError::TooMany,
         ) => (14, failure.to_string()),
-        Failure::Call(CallError::Decode(_)) | Failure::Lost => (13, failure.to_string()),
+        Failure::Call(CallError::Decode(_) | CallError::Internal(_)) | Failure::Lost => {
+            (13, failure.to_string())
+        }
     };
     let message: String = message
         .chars()
