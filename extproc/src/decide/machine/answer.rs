@@ -198,6 +198,7 @@ impl Machine {
         let Phase::Headers { end, arrived } = self.side(direction).phase else {
             return self.spurious(SPURIOUS, actions);
         };
+        let before = self.modes.body(direction);
         if let Some(wanted) = mode_override
             && self.overridable()
         {
@@ -264,8 +265,9 @@ impl Machine {
                 self.enter(direction, Phase::Body { trailers: false, partial: true });
                 return actions.push(self.send(direction, OutboundMessage::Body { end: false }));
             }
-            // Over the limit Envoy does not read on, since it held the body back: the end would never come.
-            BodyMode::Buffered if arrived.over => {
+            // Over the limit Envoy does not read on where it was to hold the body back: the end would never
+            // come. A body that it was to keep whole it refuses itself.
+            BodyMode::Buffered if arrived.over && before != BodyMode::Buffered => {
                 return actions.extend(self.reject_body(direction));
             }
             BodyMode::Buffered | BodyMode::Partial => {

@@ -169,4 +169,11 @@ fn a_body_that_was_held_back_over_the_limit_before_it_was_to_be_shown_whole_is_r
         machine.data(direction, piece(true));
         assert_eq!(sent(&machine.answer(over)), [OutboundMessage::Body { end: true }], "{name}");
     }
+    // What Envoy was to keep whole from the start it refuses itself.
+    let mut machine = Machine::new(buffered());
+    machine.headers(REQUEST, false);
+    let bytes = || Bytes::from_static(b"too large");
+    let (end, trailers, backlog) = (false, false, false);
+    machine.data(REQUEST, Data { end, trailers, total: 9, limit: 8, backlog, bytes });
+    assert_eq!(reply(&machine.answer(headers_ok())), None);
 }
