@@ -4,10 +4,10 @@
 mod stream;
 mod access_log;
 mod call;
+mod config;
 mod memory;
 mod decide;
 mod request;
-mod config;
 mod stats;
 
 use std::sync::Arc;

@@ -313,7 +313,8 @@ impl Stream {
         };
         let hit =
             answer.as_ref().ok().and_then(|answer| access_log::hit(descriptors, &answer.statuses));
-        let Decision { verdict, metadata, dropped } = decide(config, &asked.shown, draw, answer);
+        let Decision { verdict, metadata, dropped } =
+            decide(&config.replies, &asked.shown, draw, answer);
         let (name, hit) = match &verdict {
             Verdict::Allow { over_limit: false, .. } => ("ok", None),
             Verdict::Allow { over_limit: true, .. } | Verdict::Limit { .. } => {
@@ -350,7 +351,7 @@ impl Stream {
                 }
                 // No hook of this filter sees its own reply.
                 self.traffic.passed(Direction::Response, body.len());
-                EventAction::Reply(limited(config, response, body))
+                EventAction::Reply(limited(&config.replies, response, body))
             }
             Verdict::Pass => {
                 cx.count(stats.error);
@@ -390,7 +391,7 @@ impl HttpStream for Stream {
         let DescriptorEntry { descriptors, skipped } = self.descriptors(cx, false);
         cx.count_by(self.filter.stats.descriptor_skipped, skipped);
         if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
-            return HookStatus::Reply(refusal(config));
+            return HookStatus::Reply(refusal(&config.replies));
         }
         let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
         match self.message(cx, descriptors) {

@@ -18,6 +18,7 @@ use proto::rate_limit::XRateLimitHeadersRfcVersion;
 
 use crate::config::extensions::{Callout, Fields, RouteFields};
 use crate::decide::headers::{Added, XRateLimit};
+use crate::decide::verdict::ReplySettings;
 use crate::memory::ledger::Mode;
 use crate::request::Limit;
 
@@ -55,18 +56,14 @@ pub(crate) struct Config {
     /// `failure_mode_deny`, or `failure_mode_deny_percent`, which replaces it: the part of failures
     /// that refuses the request.
     pub(crate) failure_mode_deny: Fraction,
-    pub(crate) rate_limited_as_resource_exhausted: bool,
-    pub(crate) x_ratelimit_headers: XRateLimit,
-    pub(crate) disable_x_envoy_ratelimited_header: bool,
-    pub(crate) rate_limited_status: u16,
+    /// What replies look like, and the headers of what passes.
+    pub(crate) replies: ReplySettings,
     pub(crate) response_headers_to_add: Vec<Added>,
-    pub(crate) status_on_error: u16,
     pub(crate) stat_prefix: String,
     pub(crate) filter_enabled: Fraction,
     pub(crate) filter_enforced: Fraction,
     pub(crate) limits: Vec<Limit>,
     pub(crate) metadata_namespace: String,
-    pub(crate) enable_retry_after_header: bool,
     /// What this suite adds.
     pub(crate) callout: Callout,
 }
@@ -139,24 +136,33 @@ impl Config {
                 None if failure_mode_deny => Fraction::ALL,
                 None => Fraction::NONE,
             },
-            rate_limited_as_resource_exhausted,
-            x_ratelimit_headers: XRateLimit {
-                shown: match XRateLimitHeadersRfcVersion::try_from(enable_x_ratelimit_headers) {
-                    Ok(version) => version == XRateLimitHeadersRfcVersion::DraftVersion03,
-                    Err(_) => {
-                        return Err(ConfigError::field("enable_x_ratelimit_headers", "is unknown"));
-                    }
+            replies: ReplySettings {
+                rate_limited_as_resource_exhausted,
+                x_ratelimit_headers: XRateLimit {
+                    shown: match XRateLimitHeadersRfcVersion::try_from(enable_x_ratelimit_headers) {
+                        Ok(version) => version == XRateLimitHeadersRfcVersion::DraftVersion03,
+                        Err(_) => {
+                            return Err(ConfigError::field(
+                                "enable_x_ratelimit_headers",
+                                "is unknown",
+                            ));
+                        }
+                    },
+                    multiplied: EnvoyVersion::running() >= EnvoyVersion::V1_40,
                 },
-                multiplied: EnvoyVersion::running() >= EnvoyVersion::V1_40,
+                disable_x_envoy_ratelimited_header,
+                // A status that is no error would hide the verdict; the built-in takes 429 for it.
+                rate_limited_status: rate_limited_status
+                    .as_ref()
+                    .map(|status| http_status(status, "rate_limited_status"))
+                    .transpose()?
+                    .filter(|status| *status >= 400)
+                    .unwrap_or(429),
+                status_on_error: status_on_error
+                    .as_ref()
+                    .map_or(Ok(500), |status| http_status(status, "status_on_error"))?,
+                enable_retry_after_header,
             },
-            disable_x_envoy_ratelimited_header,
-            // A status that is no error would hide the verdict; the built-in takes 429 for it.
-            rate_limited_status: rate_limited_status
-                .as_ref()
-                .map(|status| http_status(status, "rate_limited_status"))
-                .transpose()?
-                .filter(|status| *status >= 400)
-                .unwrap_or(429),
             response_headers_to_add: response_headers_to_add
                 .iter()
                 .enumerate()
@@ -165,9 +171,6 @@ impl Config {
                         .map_err(|e| e.in_field(&format!("response_headers_to_add[{index}]")))
                 })
                 .collect::<Result<_, _>>()?,
-            status_on_error: status_on_error
-                .as_ref()
-                .map_or(Ok(500), |status| http_status(status, "status_on_error"))?,
             stat_prefix,
             filter_enabled: fraction(filter_enabled.as_ref(), "filter_enabled")?
                 .unwrap_or(Fraction::ALL),
@@ -179,7 +182,6 @@ impl Config {
             } else {
                 metadata_namespace
             },
-            enable_retry_after_header,
             callout: Callout::configure(callout).map_err(|error| error.in_field("callout"))?,
         })
     }
@@ -262,7 +264,10 @@ mod tests {
     fn defaults_are_the_built_ins() {
         let config = config(r#", "domain": "d""#).unwrap();
         assert_eq!(config.timeout, Duration::from_millis(20));
-        assert_eq!((config.rate_limited_status, config.status_on_error), (429, 500));
+        assert_eq!(
+            (config.replies.rate_limited_status, config.replies.status_on_error),
+            (429, 500)
+        );
         assert_eq!(config.failure_mode_deny, Fraction::NONE);
         assert_eq!(config.metadata_namespace, "envoy.filters.http.ratelimit");
     }
@@ -272,7 +277,7 @@ mod tests {
         let fields = r#", "domain": "d", "rate_limited_status": {"code": "OK"}, "failure_mode_deny": true,
             "failure_mode_deny_percent": {"default_value": {"numerator": 0}}"#;
         let config = config(fields).unwrap();
-        assert_eq!(config.rate_limited_status, 429);
+        assert_eq!(config.replies.rate_limited_status, 429);
         assert!(!config.failure_mode_deny.contains(0));
     }
 

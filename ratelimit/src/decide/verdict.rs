@@ -6,8 +6,7 @@ use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::pbjson_types::Struct;
 
-use crate::config::Config;
-use crate::decide::headers::{Lines, from_service, retry_after, x_ratelimit};
+use crate::decide::headers::{Lines, XRateLimit, from_service, retry_after, x_ratelimit};
 
 const ENVOY_RATELIMITED: &str = "x-envoy-ratelimited";
 const RETRY_AFTER: &str = "retry-after";
@@ -23,6 +22,17 @@ pub(crate) struct Sampling {
     pub(crate) enforced: bool,
     /// `failure_mode_deny` covers it.
     pub(crate) deny_failure: bool,
+}
+
+/// What a reply, and the headers of a request that passes, look like. Fields are named as in `RateLimit`.
+#[derive(Debug)]
+pub(crate) struct ReplySettings {
+    pub(crate) rate_limited_as_resource_exhausted: bool,
+    pub(crate) x_ratelimit_headers: XRateLimit,
+    pub(crate) disable_x_envoy_ratelimited_header: bool,
+    pub(crate) rate_limited_status: u16,
+    pub(crate) status_on_error: u16,
+    pub(crate) enable_retry_after_header: bool,
 }
 
 /// What happens to the request.
@@ -50,7 +60,7 @@ pub(crate) struct Decision {
 
 /// Judges an answer to the descriptors whose `x_ratelimit_option` are `shown`, or the lack of one.
 pub(crate) fn decide(
-    config: &Config,
+    settings: &ReplySettings,
     shown: &[Option<bool>],
     draw: Sampling,
     answer: Result<RateLimitResponse, Failure>,
@@ -61,7 +71,7 @@ pub(crate) fn decide(
             let verdict = if !draw.deny_failure && failure.may_pass() {
                 Verdict::Pass
             } else {
-                Verdict::Refuse(refusal(config))
+                Verdict::Refuse(refusal(settings))
             };
             return Decision { verdict, metadata: None, dropped: 0 };
         }
@@ -80,14 +90,14 @@ pub(crate) fn decide(
     let over_limit = overall_code == i32::from(Code::OverLimit);
     let (mut response, dropped_response) = from_service(response_headers_to_add);
     let (request, dropped_request) = from_service(request_headers_to_add);
-    if over_limit && !config.disable_x_envoy_ratelimited_header {
+    if over_limit && !settings.disable_x_envoy_ratelimited_header {
         response.retain(|(name, _)| name != ENVOY_RATELIMITED);
         response.push((ENVOY_RATELIMITED.to_owned(), b"true".to_vec()));
     }
-    response.extend(x_ratelimit(&statuses, shown, config.x_ratelimit_headers));
+    response.extend(x_ratelimit(&statuses, shown, settings.x_ratelimit_headers));
     let verdict = if over_limit && draw.enforced {
-        if config.enable_retry_after_header
-            && config.rate_limited_status == 429
+        if settings.enable_retry_after_header
+            && settings.rate_limited_status == 429
             && !response.iter().any(|(name, _)| name == RETRY_AFTER)
             && let Some(seconds) = retry_after(&statuses)
         {
@@ -101,14 +111,14 @@ pub(crate) fn decide(
 }
 
 /// The reply where there is no answer.
-pub(crate) fn refusal(config: &Config) -> Reply {
-    Reply::new(config.status_on_error).details("rate_limiter_error")
+pub(crate) fn refusal(settings: &ReplySettings) -> Reply {
+    Reply::new(settings.status_on_error).details("rate_limiter_error")
 }
 
 /// The reply to a request that is over a limit.
-pub(crate) fn limited(config: &Config, lines: Lines, body: Vec<u8>) -> Reply {
-    let mut reply = Reply::new(config.rate_limited_status).details(LIMITED_DETAILS).body(body);
-    if config.rate_limited_as_resource_exhausted {
+pub(crate) fn limited(settings: &ReplySettings, lines: Lines, body: Vec<u8>) -> Reply {
+    let mut reply = Reply::new(settings.rate_limited_status).details(LIMITED_DETAILS).body(body);
+    if settings.rate_limited_as_resource_exhausted {
         reply = reply.grpc_status(RESOURCE_EXHAUSTED);
     }
     for (name, value) in lines {
@@ -123,19 +133,20 @@ mod tests {
     use callout_common::grpc::CallError;
 
     use super::*;
+    use crate::config::Config;
 
     const ENFORCED: Sampling = Sampling { enforced: true, deny_failure: false };
 
-    fn config(fields: &str) -> Config {
+    fn settings(fields: &str) -> ReplySettings {
         let json = format!(
             r#"{{"domain": "d", "rate_limit_service": {{"grpc_service": {{"google_grpc": {{"target_uri": "127.0.0.1:1"}}}}}}{fields}}}"#
         );
-        Config::read(RawConfig::new(json.as_bytes())).unwrap()
+        Config::read(RawConfig::new(json.as_bytes())).unwrap().replies
     }
 
     fn verdict(fields: &str, draw: Sampling, answer: &str) -> Verdict {
         let answer = serde_json::from_str(answer).unwrap();
-        decide(&config(fields), &[], draw, Ok(answer)).verdict
+        decide(&settings(fields), &[], draw, Ok(answer)).verdict
     }
 
     fn names(lines: &Lines) -> Vec<&str> {
@@ -188,9 +199,9 @@ mod tests {
 
     #[test]
     fn failures_of_the_service_follow_the_draw_and_our_own_are_refused() {
-        let config = config("");
+        let settings = settings("");
         let judged = |deny_failure, failure| {
-            decide(&config, &[], Sampling { enforced: true, deny_failure }, Err(failure)).verdict
+            decide(&settings, &[], Sampling { enforced: true, deny_failure }, Err(failure)).verdict
         };
         assert_eq!(judged(false, Failure::Call(CallError::Timeout)), Verdict::Pass);
         assert!(matches!(judged(true, Failure::Call(CallError::Timeout)), Verdict::Refuse(_)));
@@ -202,9 +213,9 @@ mod tests {
 
     #[test]
     fn a_grpc_client_may_get_resource_exhausted() {
-        let plain = limited(&config(""), Lines::new(), Vec::new());
+        let plain = limited(&settings(""), Lines::new(), Vec::new());
         assert_eq!((plain.status(), plain.grpc_code()), (429, 14));
         let exhausted = r#", "rate_limited_as_resource_exhausted": true"#;
-        assert_eq!(limited(&config(exhausted), Lines::new(), Vec::new()).grpc_code(), 8);
+        assert_eq!(limited(&settings(exhausted), Lines::new(), Vec::new()).grpc_code(), 8);
     }
 }

@@ -7,25 +7,22 @@ use callout_common::api::format::CommandOperator;
 use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
 use callout_common::envoy::version::EnvoyVersion;
-use callout_common::{Direction, Map};
+use callout_common::{Direction, Map, StreamContext};
 
 use crate::request::Request;
 use crate::request::traffic::{Traffic, envoy_tells_bytes};
-use crate::stream::Context;
 
 /// A stream as what descriptors are made of.
-pub(crate) struct View<'a, 'b> {
-    pub(crate) cx: &'a Context<'b>,
+pub(crate) struct View<'a, 'b, E: Send + 'static> {
+    pub(crate) cx: &'a StreamContext<'b, E>,
     pub(crate) traffic: Traffic,
 }
 
-impl View<'_, '_> {
-    fn decimal(number: impl ToString) -> Vec<u8> {
-        number.to_string().into_bytes()
-    }
+fn decimal(number: impl ToString) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
-impl Request for View<'_, '_> {
+impl<E: Send + 'static> Request for View<'_, '_, E> {
     fn header(&self, name: &str) -> Vec<&[u8]> {
         let name = if name == "host" { ":authority" } else { name };
         self.cx.request().get_all(name).collect()
@@ -51,10 +48,10 @@ impl Request for View<'_, '_> {
     fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
         match operator {
             CommandOperator::BytesReceived if !envoy_tells_bytes() => {
-                Some(Self::decimal(self.traffic.bytes(Direction::Request)))
+                Some(decimal(self.traffic.bytes(Direction::Request)))
             }
             CommandOperator::BytesSent if !envoy_tells_bytes() => {
-                Some(Self::decimal(self.traffic.bytes(Direction::Response)))
+                Some(decimal(self.traffic.bytes(Direction::Response)))
             }
             // As in the built-in, which has no response there before 1.40.
             CommandOperator::Response { .. } | CommandOperator::Trailer { .. }
@@ -62,7 +59,7 @@ impl Request for View<'_, '_> {
             {
                 None
             }
-            CommandOperator::RequestDuration => self.traffic.request_millis().map(Self::decimal),
+            CommandOperator::RequestDuration => self.traffic.request_millis().map(decimal),
             operator => self.cx.operator(operator),
         }
     }
@@ -72,7 +69,7 @@ impl Request for View<'_, '_> {
     }
 }
 
-impl AttributeSource for View<'_, '_> {
+impl<E: Send + 'static> AttributeSource for View<'_, '_, E> {
     fn text(&self, attribute: Attribute) -> Option<&[u8]> {
         self.cx.attribute(attribute)
     }
