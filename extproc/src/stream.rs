@@ -1,10 +1,9 @@
 //! One exchange: feeds hooks and answers to the machine.
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use callout_common::api::config::since_epoch;
-use callout_common::envoy::types::Body;
 use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Failure};
 use callout_common::{Direction, EventAction, HookStatus, HttpStream, StreamContext, Timer};
@@ -13,6 +12,8 @@ use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 use crate::ExtProc;
 use crate::access_log::AccessLogRecord as Record;
 use crate::apply::body::Bodies;
+use crate::apply::chain::{Member, Share};
+use crate::apply::outlet::{Outlet, left_behind};
 use crate::apply::{Outcome, headers_of, of_direction, trailers_of};
 use crate::call::exchange::Exchange;
 use crate::config::{Config, MetadataOptions, Namespaces, Overrides, Route};
@@ -37,6 +38,8 @@ pub enum Event {
     Retried,
     /// The processor has caught up with what was sent to it.
     Room,
+    /// Another filter of the chain has taken its pieces out of Envoy's buffer.
+    ChainMoved,
 }
 
 pub(crate) type Context<'a> = StreamContext<'a, Event>;
@@ -55,14 +58,20 @@ pub struct Stream {
     pub(crate) attributes_sent: [bool; 2],
     /// Bytes of the body in the latest message, of the request and of the response.
     pub(crate) shown: [usize; 2],
-    /// Bytes that filters behind this one keep, of the request and of the response: Envoy has one
-    /// buffer for all of them, and ours come after theirs.
-    pub(crate) behind: [usize; 2],
+    /// Bytes that Envoy keeps for this filter, of the request and of the response.
+    pub(crate) kept: [usize; 2],
+    /// Bytes that it keeps for others: there is one buffer for all filters.
+    pub(crate) shares: [Share; 2],
     pub(crate) lengths: Lengths,
     /// When what was asked has to be answered, of the request and of the response.
     pub(crate) deadlines: [Timer<Event>; 2],
     /// How long pieces and output wait for others.
     pub(crate) gathers: [Timer<Event>; 2],
+    pub(crate) outlets: [Outlet; 2],
+    /// The place among the filters of this library in the chain.
+    pub(crate) member: Option<Member>,
+    /// The connection becomes something else, in which a piece may be empty.
+    pub(crate) upgraded: bool,
     /// When the request began, since 1970.
     pub(crate) began: Duration,
     pub(crate) outcome: Record,
@@ -87,10 +96,14 @@ impl Stream {
             opened: false,
             attributes_sent: [false; 2],
             shown: [0; 2],
-            behind: [0; 2],
+            kept: [0; 2],
+            shares: [Share::default(); 2],
             lengths: Lengths::default(),
             deadlines: Default::default(),
             gathers: Default::default(),
+            outlets: Default::default(),
+            member: None,
+            upgraded: false,
             began: since_epoch(SystemTime::now()),
             outcome: Record::default(),
             looked_at: false,
@@ -132,17 +145,10 @@ impl Stream {
         if let Some(reply) = reply {
             return HookStatus::Reply(reply);
         }
-        let step = match stance {
-            PieceStatus::Hold(hold) => HookStatus::Pause(hold),
-            PieceStatus::Flush(hold) => HookStatus::Flush(hold),
-            PieceStatus::Pass => HookStatus::Continue,
-            PieceStatus::Release => HookStatus::Release,
-            PieceStatus::Discard => {
-                bodies.take(cx, direction, *of_direction(&mut self.behind, direction));
-                HookStatus::Continue
-            }
-        };
-        step.after(bodies.into_edits())
+        let status = self.status(cx, direction, stance, &mut bodies);
+        let share = *of_direction(&mut self.shares, direction);
+        self.keep(direction, left_behind(cx, direction, &status, &bodies, share));
+        status.after(bodies.into_edits())
     }
 
     /// The headers of `direction` came.
@@ -162,6 +168,12 @@ impl Stream {
         }
         if is_upgraded(cx, direction) {
             self.machine.upgraded(direction);
+        }
+        self.join_chain(cx, direction);
+        self.look(cx, direction, true);
+        self.upgraded |= upgrades(cx);
+        if end {
+            self.note_piece(cx, direction, true);
         }
         let headers = cx.headers(headers_of(direction));
         let length = headers.get_str("content-length").and_then(|length| length.parse().ok());
@@ -187,16 +199,18 @@ impl Stream {
     }
 
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> HookStatus {
+        self.look(cx, direction, end);
+        self.note_piece(cx, direction, end);
         let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
-        let behind = *of_direction(&mut self.behind, direction);
+        let share = *of_direction(&mut self.shares, direction);
         let trailers = !end && !cx.headers(trailers_of(direction)).all().is_empty();
         let data = Data {
             end,
             trailers,
-            total: cx.body_so_far(direction).saturating_sub(behind),
+            total: Bodies::default().our_len(cx, direction, share),
             limit,
             backlog: self.session.as_ref().is_some_and(|session| session.backlog(limit)),
-            bytes: || Bodies::default().our_body(cx, direction, behind),
+            bytes: || Bodies::default().our_body(cx, direction, share),
         };
         let taken = self.machine.data(direction, data);
         self.hook(cx, direction, taken)
@@ -235,7 +249,16 @@ impl Stream {
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, actions: Vec<Action>) -> EventAction {
-        let Outcome { request, response, reply, parts, bodies } = self.apply(cx, actions);
+        let mut outcome = self.apply(cx, actions);
+        for direction in [Direction::Request, Direction::Response] {
+            let goes = self.settle(cx, direction, &mut outcome.bodies);
+            outcome.released(direction, goes);
+            let share = *of_direction(&mut self.shares, direction);
+            let stays = !outcome.goes(direction);
+            let left = if stays { outcome.bodies.kept_len(cx, direction, share) } else { 0 };
+            self.keep(direction, left);
+        }
+        let Outcome { request, response, reply, parts, bodies } = outcome;
         if let Some(reply) = reply {
             return EventAction::Reply(reply);
         }
@@ -262,8 +285,9 @@ impl HttpStream for Stream {
     }
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
-        let behind = *of_direction(&mut self.behind, Direction::Request);
-        let our_body = || Bodies::default().our_body(cx, Direction::Request, behind);
+        self.look(cx, Direction::Request, false);
+        let share = *of_direction(&mut self.shares, Direction::Request);
+        let our_body = || Bodies::default().our_body(cx, Direction::Request, share);
         let taken = self.machine.trailers(Direction::Request, our_body);
         self.hook(cx, Direction::Request, taken)
     }
@@ -277,26 +301,20 @@ impl HttpStream for Stream {
     }
 
     fn response_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
-        let behind = *of_direction(&mut self.behind, Direction::Response);
-        let our_body = || Bodies::default().our_body(cx, Direction::Response, behind);
+        self.look(cx, Direction::Response, false);
+        let share = *of_direction(&mut self.shares, Direction::Response);
+        let our_body = || Bodies::default().our_body(cx, Direction::Response, share);
         let taken = self.machine.trailers(Direction::Response, our_body);
         self.hook(cx, Direction::Response, taken)
     }
 
     fn resumed(&mut self, cx: &mut Context<'_>, direction: Direction) {
-        static WARN: Once = Once::new();
-        let kept = cx.body_len(Body::buffered(direction));
-        *of_direction(&mut self.behind, direction) = kept;
-        if kept > 0 && self.machine.streams(direction) {
-            WARN.call_once(|| {
-                tracing::warn!(
-                    "extproc: a filter behind keeps pieces of a streamed body, and is shown them again: put it before"
-                );
-            });
-        }
+        self.look_again(cx, direction);
     }
 
     fn event(&mut self, cx: &mut Context<'_>, event: Event) -> EventAction {
+        self.look(cx, Direction::Request, false);
+        self.look(cx, Direction::Response, false);
         let actions = match event {
             Event::Answer(answer) => {
                 self.spoke();
@@ -312,15 +330,16 @@ impl HttpStream for Stream {
             }
             Event::Wakeup(direction) => self.machine.woken(direction),
             Event::Gathered(direction) => {
-                let behind = *of_direction(&mut self.behind, direction);
+                let share = *of_direction(&mut self.shares, direction);
                 self.machine
-                    .gathered(direction, || Bodies::default().our_body(cx, direction, behind))
+                    .gathered(direction, || Bodies::default().our_body(cx, direction, share))
             }
             Event::Retried => {
                 cx.count(self.filter.stats.retried);
                 Vec::new()
             }
             Event::Room => self.machine.room(),
+            Event::ChainMoved => Vec::new(),
             Event::Closed(result) => {
                 self.ended(cx, &result);
                 self.machine.closed(result)
@@ -330,12 +349,15 @@ impl HttpStream for Stream {
     }
 
     fn lost(&mut self, cx: &mut Context<'_>) -> EventAction {
+        self.look(cx, Direction::Request, false);
+        self.look(cx, Direction::Response, false);
         let actions = self.machine.closed(Err(Failure::Lost));
         self.resume(cx, actions)
     }
 
     fn complete(&mut self, cx: &mut Context<'_>) {
         self.permit = None;
+        self.member = None;
         if self.session.take().is_some() {
             cx.count(self.filter.stats.streams_closed);
         }
@@ -343,6 +365,11 @@ impl HttpStream for Stream {
             self.outcome.record(cx);
         }
     }
+}
+
+/// Whether the connection is to become something else.
+fn upgrades(cx: &Context<'_>) -> bool {
+    cx.request().get("upgrade").is_some() || cx.request().get(":method") == Some(b"CONNECT")
 }
 
 #[cfg(test)]

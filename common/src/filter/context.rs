@@ -98,6 +98,13 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         buffered.saturating_add(self.host.body_len(Body::received(direction)))
     }
 
+    /// Whether the running hook of `direction` was given a piece without bytes.
+    #[must_use]
+    pub fn has_empty_piece(&self, direction: Direction) -> bool {
+        !self.host.received_is_buffered(direction)
+            && self.host.body_len(Body::received(direction)) == 0
+    }
+
     /// Whether the received piece is the buffered body itself (the same bytes).
     #[must_use]
     pub fn received_is_buffered(&self, direction: Direction) -> bool {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use callout_common::envoy::types::Body;
 use callout_common::{BodyEdit, Direction};
 
+use super::chain::Share;
 use crate::stream::Context;
 
 /// What becomes of the two bodies.
@@ -42,13 +43,14 @@ impl Bodies {
         changed.cloned().unwrap_or_else(|| cx.body(Body::buffered(direction)))
     }
 
-    /// What Envoy keeps: `behind` bytes for the filters behind, as far as they are still there, and
-    /// the rest for this one.
-    fn split(&self, cx: &Context<'_>, direction: Direction, behind: usize) -> (Vec<u8>, Vec<u8>) {
-        let mut theirs = self.kept(cx, direction);
+    /// What Envoy keeps: for the filters behind, for this one, and for those in front.
+    fn split(&self, cx: &Context<'_>, direction: Direction, share: Share) -> [Vec<u8>; 3] {
+        let mut behind = self.kept(cx, direction);
         // With less than they kept, they let it go since.
-        let our_body = theirs.split_off(if behind <= theirs.len() { behind } else { 0 });
-        (theirs, our_body)
+        let at = if share.behind <= behind.len() { share.behind } else { 0 };
+        let mut ours = behind.split_off(at);
+        let front = ours.split_off(ours.len().saturating_sub(share.front));
+        [behind, ours, front]
     }
 
     /// Length of what Envoy keeps, whoever it is for.
@@ -58,27 +60,53 @@ impl Bodies {
     }
 
     /// What there is for this filter: what Envoy keeps for it, and the hook's piece.
-    pub(crate) fn our_body(&self, cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
-        let (_, mut bytes) = self.split(cx, direction, behind);
+    pub(crate) fn our_body(&self, cx: &Context<'_>, direction: Direction, share: Share) -> Bytes {
+        let [_, mut bytes, _] = self.split(cx, direction, share);
         if !self.of(direction).taken && !cx.received_is_buffered(direction) {
             bytes.extend(cx.body(Body::received(direction)));
         }
         bytes.into()
     }
 
+    /// Length of what there is for this filter.
+    pub(crate) fn our_len(&self, cx: &Context<'_>, direction: Direction, share: Share) -> usize {
+        self.kept_len(cx, direction, share).saturating_add(self.piece_len(cx, direction))
+    }
+
+    /// Length of what Envoy keeps for this filter.
+    pub(crate) fn kept_len(&self, cx: &Context<'_>, direction: Direction, share: Share) -> usize {
+        let kept = self.len(cx, direction);
+        // As in `split`.
+        let ours = kept - if share.behind <= kept { share.behind } else { 0 };
+        ours.saturating_sub(share.front)
+    }
+
+    /// Length of the hook's piece, as far as it does not lie with the rest already.
+    pub(crate) fn piece_len(&self, cx: &Context<'_>, direction: Direction) -> usize {
+        if self.of(direction).taken || cx.received_is_buffered(direction) {
+            return 0;
+        }
+        cx.body_len(Body::received(direction))
+    }
+
     /// Takes what there is for this filter out of Envoy.
-    pub(crate) fn take(&mut self, cx: &Context<'_>, direction: Direction, behind: usize) -> Bytes {
-        let bytes = self.our_body(cx, direction, behind);
-        let (theirs, _) = self.split(cx, direction, behind);
-        *self.of_mut(direction) = Change { kept: Some(theirs), taken: true };
+    pub(crate) fn take(&mut self, cx: &Context<'_>, direction: Direction, share: Share) -> Bytes {
+        let bytes = self.our_body(cx, direction, share);
+        let [behind, _, front] = self.split(cx, direction, share);
+        *self.of_mut(direction) = Change { kept: Some([behind, front].concat()), taken: true };
         bytes
     }
 
-    /// Puts bytes after what Envoy keeps.
-    pub(crate) fn append(&mut self, cx: &Context<'_>, direction: Direction, bytes: &[u8]) {
-        let mut kept = self.kept(cx, direction);
-        kept.extend_from_slice(bytes);
-        self.of_mut(direction).kept = Some(kept);
+    /// Puts bytes after what Envoy keeps for this filter.
+    pub(crate) fn append(
+        &mut self,
+        cx: &Context<'_>,
+        direction: Direction,
+        bytes: &[u8],
+        share: Share,
+    ) {
+        let [behind, ours, front] = self.split(cx, direction, share);
+        self.of_mut(direction).kept = Some([&behind, &ours, bytes, &front].concat());
     }
 
     /// Puts bytes before what Envoy keeps for this filter. The hook's piece comes after all of it.
@@ -87,10 +115,10 @@ impl Bodies {
         cx: &Context<'_>,
         direction: Direction,
         bytes: &[u8],
-        behind: usize,
+        share: Share,
     ) {
-        let (theirs, our_body) = self.split(cx, direction, behind);
-        self.of_mut(direction).kept = Some([&theirs, bytes, &our_body].concat());
+        let [behind, ours, front] = self.split(cx, direction, share);
+        self.of_mut(direction).kept = Some([&behind, bytes, &ours, &front].concat());
     }
 
     /// What Envoy is to be told.

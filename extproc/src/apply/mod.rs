@@ -1,6 +1,8 @@
 //! Carries out what the machine wants done.
 
 pub(crate) mod body;
+pub(crate) mod chain;
+pub(crate) mod outlet;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -39,6 +41,23 @@ pub(crate) struct Outcome {
     pub(crate) bodies: Bodies,
 }
 
+impl Outcome {
+    pub(crate) const fn goes(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => self.request,
+            Direction::Response => self.response,
+        }
+    }
+
+    /// Whether Envoy is told that `direction` goes on.
+    pub(crate) const fn released(&mut self, direction: Direction, goes: bool) {
+        match direction {
+            Direction::Request => self.request |= goes,
+            Direction::Response => self.response |= goes,
+        }
+    }
+}
+
 /// Why an action can't be carried out.
 enum Rejected {
     /// The answer asks for what may not be, in the words of the details.
@@ -54,8 +73,8 @@ impl Stream {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             if let Action::TakeParked(direction) = action {
-                let behind = *of_direction(&mut self.behind, direction);
-                let bytes = outcome.bodies.take(cx, direction, behind);
+                let share = *of_direction(&mut self.shares, direction);
+                let bytes = outcome.bodies.take(cx, direction, share);
                 // What comes of it comes before the rest.
                 for action in self.machine.stream_taken(direction, bytes).into_iter().rev() {
                     queue.push_front(action);
@@ -96,12 +115,12 @@ impl Stream {
                 cx.headers_mut(headers_of(direction)).remove("content-length");
             }
             Action::ReplaceBody(direction, bytes) => {
-                let behind = *of_direction(&mut self.behind, direction);
+                let share = *of_direction(&mut self.shares, direction);
                 let shown = *of_direction(&mut self.shown, direction);
-                let mut rest = outcome.bodies.take(cx, direction, behind);
+                let mut rest = outcome.bodies.take(cx, direction, share);
                 rest.advance(shown.min(rest.len()));
-                outcome.bodies.append(cx, direction, &bytes);
-                outcome.bodies.append(cx, direction, &rest);
+                outcome.bodies.append(cx, direction, &bytes, share);
+                outcome.bodies.append(cx, direction, &rest, share);
             }
             Action::PutBody(direction, bytes) => {
                 // With something in its buffer Envoy itself looks at the limit, if it is to be kept.
@@ -110,18 +129,20 @@ impl Stream {
                 if first && limit > 0 && bytes.len() > limit {
                     return Err(Rejected::TooLong(direction));
                 }
-                let behind = *of_direction(&mut self.behind, direction);
-                outcome.bodies.take(cx, direction, behind);
-                outcome.bodies.append(cx, direction, &bytes);
+                let share = *of_direction(&mut self.shares, direction);
+                outcome.bodies.take(cx, direction, share);
+                outcome.bodies.append(cx, direction, &bytes, share);
             }
             Action::TakeBody(direction) => {
-                let behind = *of_direction(&mut self.behind, direction);
-                outcome.bodies.take(cx, direction, behind);
+                let share = *of_direction(&mut self.shares, direction);
+                outcome.bodies.take(cx, direction, share);
             }
-            Action::AppendBody(direction, bytes) => outcome.bodies.append(cx, direction, &bytes),
+            Action::AppendBody(direction, bytes) => self.outlet(direction).push(&bytes),
             Action::PrependBody(direction, bytes) => {
-                let behind = *of_direction(&mut self.behind, direction);
-                outcome.bodies.prepend(cx, direction, &bytes, behind);
+                let share = *of_direction(&mut self.shares, direction);
+                let rest = outcome.bodies.take(cx, direction, share);
+                self.outlet(direction).push(&bytes);
+                self.outlet(direction).push(&rest);
             }
             Action::Failed(cause) => self.outcome.failed(cause),
             Action::Gather(direction, delay) => {
@@ -146,8 +167,10 @@ impl Stream {
             Action::ClearRouteCache => cx.clear_route_cache(),
             Action::Metadata { values, typed } => self.keep_metadata(cx, values, &typed),
             Action::Count(stat) => cx.count(stats.of(stat)),
-            Action::Release(Direction::Request) => outcome.request = true,
-            Action::Release(Direction::Response) => outcome.response = true,
+            Action::Release(direction) => {
+                let goes = self.let_go(cx, direction, &mut outcome.bodies);
+                outcome.released(direction, goes);
+            }
             Action::Reply(reply) => {
                 self.outcome.refused();
                 cx.count(stats.immediate_responses_sent);
@@ -213,7 +236,7 @@ impl Stream {
             }
             OutboundMessage::Body { end } => {
                 let body =
-                    bodies.our_body(cx, direction, *of_direction(&mut self.behind, direction));
+                    bodies.our_body(cx, direction, *of_direction(&mut self.shares, direction));
                 *of_direction(&mut self.shown, direction) = body.len();
                 message::of_body(direction, body, end)
             }

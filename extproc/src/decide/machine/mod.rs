@@ -185,9 +185,11 @@ impl Machine {
         &self.modes
     }
 
-    /// Whether pieces of the body of `direction` go on before its end.
-    pub(crate) fn streams(&self, direction: Direction) -> bool {
-        matches!(self.side(direction).phase, Phase::Streaming | Phase::Duplex)
+    /// Whether a body may come to go on before its end.
+    pub(crate) fn may_stream(&self) -> bool {
+        let streams = |mode| matches!(mode, BodyMode::Streamed | BodyMode::Duplex);
+        self.settings.allow_mode_override
+            || BOTH.into_iter().any(|direction| streams(self.modes.body(direction)))
     }
 
     /// What the processor may do to the `content-length` of `direction`.

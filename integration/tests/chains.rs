@@ -1,0 +1,192 @@
+//! Several processors in one chain: Envoy has one buffer for all of them, and each byte arrives once, in
+//! order, as all of them together decided.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use callout_integration::prelude::*;
+use callout_integration::services::{message, unchanged};
+use callout_protos::envoy::service::ext_proc::v3 as proto;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use proto::body_mutation::Mutation;
+use proto::processing_request::Request as Part;
+use proto::processing_response::Response as Reply;
+
+const MODES: [&str; 4] = ["BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "FULL_DUPLEX_STREAMED"];
+
+/// Adds `by` to each byte, so that a byte that was shown twice, or passed a filter, has another value.
+fn adds(by: u8, duplex: bool, delay: Duration) -> Script {
+    let script = Script::default().process(move |request, _| {
+        let answer = answer(by, duplex, &request);
+        async move {
+            tokio::time::sleep(delay).await;
+            Ok(answer)
+        }
+    });
+    script.unrecorded()
+}
+
+fn answer(by: u8, duplex: bool, request: &proto::ProcessingRequest) -> proto::ProcessingResponse {
+    let mut answer = unchanged(request);
+    let (Some(Part::RequestBody(body)) | Some(Part::ResponseBody(body))) = &request.request else {
+        return answer;
+    };
+    let bytes = body.body.iter().map(|byte| byte.wrapping_add(by)).collect();
+    let mutation = if duplex {
+        Mutation::StreamedResponse(proto::StreamedBodyResponse {
+            body: bytes,
+            end_of_stream: body.end_of_stream,
+            ..Default::default()
+        })
+    } else {
+        Mutation::Body(bytes)
+    };
+    let common = proto::CommonResponse {
+        header_mutation: Some(message(json!({"removeHeaders": ["content-length"]}))),
+        body_mutation: Some(proto::BodyMutation { mutation: Some(mutation) }),
+        ..Default::default()
+    };
+    let body = proto::BodyResponse { response: Some(common) };
+    answer.response = answer.response.map(|response| match response {
+        Reply::RequestBody(_) => Reply::RequestBody(body),
+        _ => Reply::ResponseBody(body),
+    });
+    answer
+}
+
+struct Gateway {
+    envoy: Envoy,
+    upstream: Upstream,
+    _services: Vec<Services>,
+    /// What all processors together add to each byte.
+    added: u8,
+}
+
+/// A chain of processors in these modes, nearest to the client first; a mode with a `*` is that of the
+/// built-in filter.
+async fn gateway(version: Version, modes: &[&str]) -> Gateway {
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let (mut filters, mut services, mut added) = (Vec::new(), Vec::new(), 0);
+    for (index, mode) in modes.iter().enumerate() {
+        let builtin = mode.strip_prefix('*');
+        let mode = builtin.unwrap_or(mode);
+        let by = 1 << index;
+        added += by;
+        let script = adds(by, mode.starts_with("FULL"), Duration::from_millis(1 + index as u64));
+        let service = Services::start(script).await.unwrap();
+        let trailers = if mode.starts_with("FULL") { "SEND" } else { "SKIP" };
+        let fields = json!({"message_timeout": "10s", "processing_mode": {
+            "request_body_mode": mode, "response_body_mode": mode,
+            "request_trailer_mode": trailers, "response_trailer_mode": trailers,
+        }});
+        let mut filter = if builtin.is_some() {
+            Kind::ExtProc.builtin(fields, service.port())
+        } else {
+            Kind::ExtProc.module(fields, service.port())
+        };
+        filter["name"] = json!(format!("processor-{index}"));
+        filters.push(filter);
+        services.push(service);
+    }
+    let bootstrap = Bootstrap::new(upstream.port(), filters);
+    let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+    Gateway { envoy, upstream, _services: services, added }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    pieces: Vec<usize>,
+    gap: u64,
+    http2: bool,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let pieces = proptest::collection::vec(1..3000_usize, 1..30);
+    (pieces, 0..3_u64, any::<bool>()).prop_map(|(pieces, gap, http2)| Case { pieces, gap, http2 })
+}
+
+/// Pieces of these lengths, no two neighbours alike.
+fn pieces(lengths: &[usize]) -> Vec<Vec<u8>> {
+    let mut n = 0_usize;
+    let mut byte = || {
+        n += 1;
+        u8::try_from((n * 7 + n / 251) % 251).unwrap_or_default()
+    };
+    lengths.iter().map(|length| (0..*length).map(|_| byte()).collect()).collect()
+}
+
+async fn check(gateway: &Gateway, case: &Case, responses: bool, what: &str) {
+    let body = pieces(&case.pieces);
+    let expected: Vec<u8> =
+        body.concat().iter().map(|byte| byte.wrapping_add(gateway.added)).collect();
+    let before = gateway.upstream.seen().len();
+    let gap = Duration::from_millis(case.gap);
+    let request = if responses {
+        gateway.upstream.answer(Answer { body, ..Answer::default() });
+        Request::get("/")
+    } else {
+        Request::post("/").pieces(body).gap(gap)
+    };
+    let request = request.timeout(Duration::from_secs(30));
+    let request = if case.http2 { request.http2() } else { request };
+    let response = request.send(gateway.envoy.port()).await;
+    assert_eq!((response.status, response.is_complete()), (200, true), "{what} {case:?}");
+    let seen = &gateway.upstream.seen()[before];
+    let got = if responses { &response.body } else { &seen.body };
+    assert!(seen.complete && *got == expected, "{what} {case:?}: {} bytes", got.len());
+}
+
+fn cases(count: u32, check: impl Fn(Case)) {
+    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&case(), |case| {
+            check(case);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn arrives_once(chains: &[Vec<&str>], responses: bool) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for version in Version::ALL {
+        for modes in chains {
+            let what = format!("{version} {modes:?}");
+            let gateway = runtime.block_on(gateway(version, modes));
+            let count = if version == Version::LATEST { 6 } else { 3 };
+            cases(count, |case| runtime.block_on(check(&gateway, &case, responses, &what)));
+            runtime.block_on(gateway.envoy.stat_becomes("live_streams", 0)).unwrap();
+            assert_eq!(runtime.block_on(gateway.envoy.stat("panics")), 0, "{what}");
+        }
+    }
+}
+
+/// All pairs, and longer chains.
+fn chains() -> Vec<Vec<&'static str>> {
+    let pairs =
+        MODES.iter().flat_map(|first| MODES.iter().map(move |second| vec![*first, *second]));
+    let mut chains: Vec<_> = pairs.collect();
+    chains.push(vec!["STREAMED"; 4]);
+    chains.push(vec!["STREAMED", "FULL_DUPLEX_STREAMED", "STREAMED"]);
+    chains.push(vec!["STREAMED", "BUFFERED", "STREAMED"]);
+    chains
+}
+
+#[test]
+fn each_byte_of_a_request_arrives_once_as_all_processors_decided() {
+    arrives_once(&chains(), false);
+}
+
+#[test]
+fn each_byte_of_a_response_arrives_once_as_all_processors_decided() {
+    arrives_once(&chains(), true);
+}
+
+#[test]
+fn behind_the_built_in_filter_each_byte_of_a_request_arrives_once() {
+    let chains: Vec<Vec<&str>> = ["STREAMED", "BUFFERED", "FULL_DUPLEX_STREAMED"]
+        .iter()
+        .map(|mode| vec!["*STREAMED", *mode])
+        .collect();
+    arrives_once(&chains, false);
+}
