@@ -200,10 +200,11 @@ impl Stream {
 
     fn data(&mut self, cx: &mut Context<'_>, direction: Direction, end: bool) -> HookStatus {
         self.look(cx, direction, end);
-        self.note_piece(cx, direction, end);
         let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
         let share = *of_direction(&mut self.shares, direction);
         let trailers = !end && !cx.headers(trailers_of(direction)).all().is_empty();
+        // With trailers that are there already no other piece follows, and their hook may not either.
+        self.note_piece(cx, direction, end || trailers);
         let data = Data {
             end,
             trailers,

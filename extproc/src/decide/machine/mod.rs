@@ -351,7 +351,9 @@ impl Machine {
                 self.duplex_data(direction, (end, trailers), bytes, backlog)
             }
             Phase::Headers { end: _, arrived } => {
-                let over = limit > 0 && total > limit;
+                // Over the limit of a body that is held whole Envoy answers itself.
+                let whole = self.modes.body(direction) == BodyMode::Buffered;
+                let over = limit > 0 && total > limit && !whole;
                 let skipped = too_long.is_some();
                 let arrived = Arrived { some: true, all: end, over, skipped, ..arrived };
                 self.enter(direction, Phase::Headers { end: false, arrived });
