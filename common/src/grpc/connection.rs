@@ -161,10 +161,14 @@ impl Connection {
             && takes()
     }
 
-    /// Whether it ended so soon that the service can't be said to have been there.
+    /// Whether its peer ended it so soon that the service can't be said to have been there.
     pub(super) fn was_fleeting(&self) -> bool {
         let ended = self.life.ended.get();
-        !self.proved() && ended.is_some_and(|ended| *ended - self.opened < FLEETING)
+        // What we close because clients left says nothing of the service.
+        let closed_by_us = self.retired.load(Ordering::Relaxed);
+        !closed_by_us
+            && !self.proved()
+            && ended.is_some_and(|ended| *ended - self.opened < FLEETING)
     }
 
     /// Whether the service has answered a call here.

@@ -47,3 +47,24 @@ async fn answers_to_calls_that_were_given_up_cost_no_other_call() {
         assert_eq!(call.await.unwrap(), Ok(CheckResponse::default()));
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_leavers_cost_is_not_the_services_failure() {
+    let mut server = Server::start().await;
+    // More on each of two connections than may run out there.
+    let leavers: Vec<_> = (0..2 * LEAVERS).map(|_| call(&server.client)).collect();
+    let mut asked = Vec::new();
+    for _ in 0..leavers.len() {
+        asked.push(server.next().await);
+    }
+    for leaver in leavers {
+        leaver.abort();
+        let _ = leaver.await;
+    }
+    let before = server.opened();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stays = call(&server.client);
+    answer(server.next().await);
+    assert_eq!(stays.await.unwrap(), Ok(CheckResponse::default()));
+    assert!(server.opened() > before);
+}
