@@ -18,7 +18,7 @@ use crate::envoy::cluster::{ClusterError, OpenRequest};
 
 /// Bytes of a request that Envoy may have got since the service last said anything. Envoy takes all
 /// that it is given, and can't be asked how much of it the service has read.
-const MOST_AHEAD: usize = 64 << 20;
+const MOST_AHEAD: usize = 32 << 20;
 /// How long a service that has so much to read may stay silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
