@@ -362,7 +362,10 @@ impl HttpStream for Stream {
             return HookStatus::Continue;
         };
         headers::response(cx, &edits.response);
-        if self.config().enforce_response_header_limits && !headers::response_within_limits(cx) {
+        let limits = &self.config().callout.header_limits;
+        if self.config().enforce_response_header_limits
+            && !headers::response_within_limits(cx, limits)
+        {
             cx.count(self.authz.stats.response_header_limits_reached);
             cx.count(self.authz.stats.invalid);
             return HookStatus::Reply(invalid());

@@ -15,6 +15,7 @@ mod stats;
 use std::sync::Arc;
 
 use callout_common::cluster_streams::ClusterStreams;
+use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::grpc::circuit_breaker::CircuitBreaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
@@ -33,6 +34,7 @@ pub struct ExtProc {
     clusters: ClusterStreams,
     breaker: Option<Arc<CircuitBreaker>>,
     places: StreamPermits,
+    unreadable: UnreadableMetadata,
 }
 
 impl Filter for ExtProc {
@@ -45,6 +47,11 @@ impl Filter for ExtProc {
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,
+            unreadable: UnreadableMetadata::define(
+                setup,
+                "extproc",
+                config.callout.on_unreadable_metadata,
+            )?,
             latencies: Latencies::define(setup)?,
             clusters: setup.clusters().clone(),
             breaker: config.callout.breaker.map(|settings| Arc::new(CircuitBreaker::new(settings))),

@@ -13,6 +13,7 @@ mod stats;
 use std::sync::Arc;
 use std::time::Instant;
 
+use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::grpc::circuit_breaker::{CircuitBreaker, Permit};
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
@@ -31,6 +32,7 @@ pub struct RateLimit {
     breaker: Option<Arc<CircuitBreaker>>,
     fallback: LocalLimiters,
     shield: LocalLimiters,
+    unreadable: UnreadableMetadata,
 }
 
 impl RateLimit {
@@ -54,6 +56,11 @@ impl Filter for RateLimit {
         let accounts = config.callout.accounts;
         Ok(Self {
             stats: Stats::define(setup)?,
+            unreadable: UnreadableMetadata::define(
+                setup,
+                "ratelimit",
+                config.callout.on_unreadable_metadata,
+            )?,
             ledger: LeaseTable::shared(&config.service.identity(), accounts),
             breaker: config.callout.breaker.map(|settings| Arc::new(CircuitBreaker::new(settings))),
             fallback: LocalLimiters::new(accounts.entries),

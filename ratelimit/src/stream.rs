@@ -157,6 +157,7 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
         message: RateLimitRequest,
+        metadata: MetadataMap,
         shown: Vec<Option<bool>>,
     ) -> HookStatus {
         let filter = Arc::clone(&self.filter);
@@ -164,8 +165,9 @@ impl Stream {
         cx.count(stats.requests);
         let handling = self.handling(&message);
         let terms = self.terms(&message, handling.mode);
-        let metadata = self.metadata(cx);
-        let key = (one_hit(&message) && filter.config.callout.remembers(terms.mode))
+        // Requests that only something unreadable tells apart share nothing.
+        let told = cx.unread().count() == 0;
+        let key = (told && one_hit(&message) && filter.config.callout.remembers(terms.mode))
             .then(|| call::key(&message, &metadata));
         let now = Instant::now();
         let next = key.map(|key| (key, filter.ledger.turn(key, now, &terms)));
@@ -393,14 +395,21 @@ impl HttpStream for Stream {
         if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
             return HookStatus::Reply(refusal(&config.replies));
         }
-        let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
-        match self.message(cx, descriptors) {
-            Some(message) => self.check(cx, message, shown),
-            None => {
-                cx.count(filter.stats.no_descriptors);
-                HookStatus::Continue
+        let metadata = self.metadata(cx);
+        let step = if filter.unreadable.refuses(cx.unread()) && !config.callout.shadow {
+            HookStatus::Reply(refusal(config))
+        } else {
+            let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
+            match self.message(cx, descriptors) {
+                Some(message) => self.check(cx, message, metadata, shown),
+                None => {
+                    cx.count(filter.stats.no_descriptors);
+                    HookStatus::Continue
+                }
             }
-        }
+        };
+        filter.unreadable.count(cx);
+        step
     }
 
     fn request_body(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {

@@ -1,13 +1,17 @@
 //! Carries out the changes that an allowing answer asks for.
 
 use callout_common::StreamContext;
-use callout_common::http::rules::MAX_LINES;
+use callout_common::api::header_limits::HeaderLimits;
 use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 
 use crate::decide::edits::Edits;
 
-/// Changes the request. `false` when the changes made it larger than Envoy's limits.
-pub(crate) fn request<E: Send + 'static>(cx: &mut StreamContext<'_, E>, edits: &Edits) -> bool {
+/// Changes the request. `false` when the changes made it larger than Envoy allows.
+pub(crate) fn request<E: Send + 'static>(
+    cx: &mut StreamContext<'_, E>,
+    edits: &Edits,
+    limits: &HeaderLimits,
+) -> bool {
     if edits.leave_request_as_it_is() {
         return true;
     }
@@ -29,7 +33,7 @@ pub(crate) fn request<E: Send + 'static>(cx: &mut StreamContext<'_, E>, edits: &
     {
         headers.set(":path", path.as_bytes());
     }
-    cx.request().size().is_within_limits(before)
+    cx.request().size().is_within(limits.request(), before)
 }
 
 /// Changes the response.
@@ -58,7 +62,10 @@ pub(crate) fn response<E: Send + 'static>(
     }
 }
 
-/// Whether the response's headers are within Envoy's limits.
-pub(crate) fn response_within_limits<E: Send + 'static>(cx: &StreamContext<'_, E>) -> bool {
-    cx.response().size().lines <= MAX_LINES
+/// Whether the response has no more header lines than Envoy allows.
+pub(crate) fn response_within_limits<E: Send + 'static>(
+    cx: &StreamContext<'_, E>,
+    limits: &HeaderLimits,
+) -> bool {
+    cx.response().size().lines <= limits.response(cx.cluster_name()).lines
 }

@@ -122,7 +122,7 @@ impl Stream {
         if edits.clear_route_cache {
             cx.clear_route_cache();
         }
-        if !headers::request(cx, edits) {
+        if !headers::request(cx, edits, &self.config().callout.header_limits) {
             cx.count(stats.request_header_limits_reached);
             return self.invalid(cx);
         }

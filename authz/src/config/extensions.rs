@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use callout_common::ConfigError;
 use callout_common::api::config::{duration, http_status, refuse_if};
+use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::envoy::attributes::Attribute;
 use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::FailurePolicy;
@@ -26,6 +27,7 @@ pub(crate) struct Fields {
     failure_mode_allow_on: Option<Vec<String>>,
     status_on_timeout: Option<HttpStatus>,
     on_unreadable_metadata: OnUnreadable,
+    header_limits: HeaderLimitFields,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +72,7 @@ pub(crate) struct Callout {
     /// The status of the refusal when the service is too slow; `status_on_error` unless set.
     pub(crate) status_on_timeout: Option<u16>,
     pub(crate) on_unreadable_metadata: OnUnreadable,
+    pub(crate) header_limits: HeaderLimits,
 }
 
 /// `callout.cache`.
@@ -101,6 +104,7 @@ impl Callout {
             failure_mode_allow_on,
             status_on_timeout,
             on_unreadable_metadata,
+            header_limits,
         } = fields;
         let (cache, key) = match cache {
             Some(fields) => {
@@ -131,6 +135,8 @@ impl Callout {
                 .map(|status| http_status(status, "status_on_timeout"))
                 .transpose()?,
             on_unreadable_metadata,
+            header_limits: HeaderLimits::configure("authz", header_limits)
+                .map_err(|error| error.in_field("header_limits"))?,
         })
     }
 
@@ -273,5 +279,7 @@ mod tests {
         assert_eq!(with(r#""key": {"attributes": ["x"]}"#), "cache.key.attributes[0]");
         assert_eq!(with(r#""key": {"context": true, "omit": ["host"]}"#), "cache.key.omit[0]");
         assert_eq!(refused(r#"{"failure_mode_allow_on": ["timeout"]}"#), "failure_mode_allow_on");
+        let limits = r#"{"header_limits": {"max_headers_count": 0}}"#;
+        assert_eq!(refused(limits), "header_limits.max_headers_count");
     }
 }

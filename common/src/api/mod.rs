@@ -3,7 +3,9 @@
 pub mod matching;
 pub mod attribute_paths;
 pub mod cel;
+pub mod header_limits;
 pub mod node;
+mod bootstrap;
 pub mod format;
 pub mod config;
 pub mod text;

@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn a_map_may_be_as_large_as_envoy_allows_or_as_it_was() {
-        let before = Size { lines: 10, bytes: 100 };
-        assert!(Size { lines: 100, bytes: 60 << 10 }.is_within_limits(before));
-        assert!(!Size { lines: 101, bytes: 100 }.is_within_limits(before));
-        assert!(!Size { lines: 10, bytes: (60 << 10) + 1 }.is_within_limits(before));
+        let (limits, before) = (Size { lines: 20, bytes: 1000 }, Size { lines: 10, bytes: 100 });
+        assert!(limits.is_within(limits, before));
+        assert!(!Size { lines: 21, bytes: 100 }.is_within(limits, before));
+        assert!(!Size { lines: 10, bytes: 1001 }.is_within(limits, before));
         let large = Size { lines: 120, bytes: 100 };
-        assert!(large.is_within_limits(large));
+        assert!(large.is_within(limits, large));
     }
 
     #[test]

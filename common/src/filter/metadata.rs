@@ -25,10 +25,10 @@ impl Unread {
         self.count.get()
     }
 
-    /// Namespace and key of the first; the key is empty for typed metadata.
-    #[must_use]
-    pub fn first(&self) -> Option<(String, String)> {
-        self.first.borrow().clone()
+    /// Namespace and key of the first; the key is empty for typed metadata. All is forgotten.
+    pub fn take_first(&self) -> Option<(String, String)> {
+        self.count.set(0);
+        self.first.take()
     }
 
     fn note(&self, namespace: &str, key: &str) {
@@ -265,7 +265,7 @@ mod tests {
         let Some(Kind::ListValue(sent)) = &fields["list"].kind else { panic!("not a list") };
         assert_eq!(sent.values.len(), 3);
         assert_eq!(unread.count(), 1);
-        assert_eq!(unread.first(), Some((NAMESPACE.to_owned(), "object".to_owned())));
+        assert_eq!(unread.take_first(), Some((NAMESPACE.to_owned(), "object".to_owned())));
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let (host, unread) = (FakeHost::default(), Unread::default());
         let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
         metadata.collect(&[], &["t".to_owned()], &mut core::Metadata::default());
-        assert_eq!(unread.first(), Some(("t".to_owned(), String::new())));
+        assert_eq!(unread.take_first(), Some(("t".to_owned(), String::new())));
     }
 
     #[test]

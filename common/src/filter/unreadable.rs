@@ -54,18 +54,18 @@ impl UnreadableMetadata {
         self.on == OnUnreadable::Fail && unread.count() > 0
     }
 
-    /// Counts what the running hook could not read, and warns of it once per configuration. To be
-    /// called once in a hook, after its reads.
+    /// Counts what the running hook could not read, and warns of it once per configuration. What was
+    /// counted is forgotten.
     pub fn count<E: Send + 'static>(&self, cx: &mut StreamContext<'_, E>) {
         let count = cx.unread().count();
         if count == 0 {
             return;
         }
+        let (namespace, key) = cx.unread().take_first().unwrap_or_default();
         cx.count_by(self.counter, count);
         if self.warned.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (namespace, key) = cx.unread().first().unwrap_or_default();
         let effect = match self.on {
             OnUnreadable::Omit => "is left out of what the service is told",
             OnUnreadable::Fail => "makes requests fail",

@@ -4,7 +4,7 @@
 pub const MAX_LINES: usize = 100;
 
 /// Envoy's default limit of a header map, in bytes.
-const MAX_BYTES: usize = 60 << 10;
+pub const MAX_BYTES: usize = 60 << 10;
 
 /// The size of a header map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub struct Size {
 }
 
 impl Size {
-    /// Whether a map that had the size `before` and has this one now is within Envoy's limits. A
-    /// gateway may have raised them, which a module can't read: what came in fits.
+    /// Whether a map that had the size `before` and has this one now is within `limits`: whatever
+    /// they are, what came in fits.
     #[must_use]
-    pub fn is_within_limits(self, before: Self) -> bool {
-        self.lines <= before.lines.max(MAX_LINES) && self.bytes <= before.bytes.max(MAX_BYTES)
+    pub fn is_within(self, limits: Self, before: Self) -> bool {
+        self.lines <= before.lines.max(limits.lines) && self.bytes <= before.bytes.max(limits.bytes)
     }
 }
 

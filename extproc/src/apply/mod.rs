@@ -64,6 +64,8 @@ enum Rejected {
     Answer(&'static str),
     /// The body of this direction is longer than Envoy may buffer.
     TooLong(Direction),
+    /// The processor can't be told what it should be, because that can't be read.
+    Untold,
 }
 
 impl Stream {
@@ -84,6 +86,7 @@ impl Stream {
                 queue = match rejected {
                     Rejected::Answer(details) => self.machine.rejected(details),
                     Rejected::TooLong(direction) => self.machine.too_long_an_answer(direction),
+                    Rejected::Untold => self.machine.untold(),
                 }
                 .into();
             }
@@ -100,7 +103,7 @@ impl Stream {
         let stats = self.filter.stats;
         match action {
             Action::Send { direction, what, number, within } => {
-                self.send(cx, direction, what, &outcome.bodies);
+                self.send(cx, direction, what, &outcome.bodies)?;
                 if let Some(within) = within {
                     self.set_deadline(cx, direction, number, within);
                 }
@@ -216,13 +219,14 @@ impl Stream {
         cx.set_timer(timer, within, Event::Deadline { direction, number });
     }
 
+    /// Shows a piece to the processor, which the metadata goes with.
     fn send(
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
         what: OutboundMessage,
         bodies: &Bodies,
-    ) {
+    ) -> Result<(), Rejected> {
         let forward = &self.config().forward;
         let sent = what.clone();
         let request = match what {
@@ -253,14 +257,25 @@ impl Stream {
         };
         self.outcome.sent(direction, &sent);
         let message = message::message(request, self.metadata(cx), attributes, exchange);
+        self.told(cx)?;
         if self.session.is_none() && !self.opened {
             self.open(cx);
+            self.told(cx)?;
         }
         self.opened = true;
         if let Some(session) = &self.session {
             session.send(&message);
             cx.count(self.filter.stats.stream_msgs_sent);
         }
+        Ok(())
+    }
+
+    /// Whether the processor can be told all that it should be, so far; what can't be read is counted.
+    fn told(&self, cx: &mut Context<'_>) -> Result<(), Rejected> {
+        let unreadable = &self.filter.unreadable;
+        let refused = unreadable.refuses(cx.unread()) && !self.config().settings.observability;
+        unreadable.count(cx);
+        if refused { Err(Rejected::Untold) } else { Ok(()) }
     }
 
     fn open(&mut self, cx: &mut Context<'_>) {
@@ -421,7 +436,12 @@ impl Stream {
                 }
             };
         }
-        if cx.headers(map).size().is_within_limits(before) {
+        let limits = &self.config().callout.header_limits;
+        let limits = match direction {
+            Direction::Request => limits.request(),
+            Direction::Response => limits.response(cx.cluster_name()),
+        };
+        if cx.headers(map).size().is_within(limits, before) {
             Ok(())
         } else {
             Err("header_mutation_result_exceeds_limit")

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use callout_common::api::config::{http_status, positive_duration, refuse_if};
+use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::api::matching::StringMatcher;
+use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
 use callout_common::{ConfigError, Reply};
 use callout_protos::envoy::r#type::matcher::v3::StringMatcher as MatcherProto;
@@ -28,6 +30,8 @@ pub(crate) struct Fields {
     max_streams: Option<usize>,
     append_action: bool,
     chunking: Option<ChunkingFields>,
+    on_unreadable_metadata: OnUnreadable,
+    header_limits: HeaderLimitFields,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +79,8 @@ pub(crate) struct Callout {
     /// `append_action` of the processor's header changes counts.
     pub(crate) append_action: bool,
     pub(crate) chunking: Option<Chunking>,
+    pub(crate) on_unreadable_metadata: OnUnreadable,
+    pub(crate) header_limits: HeaderLimits,
 }
 
 impl Callout {
@@ -89,6 +95,8 @@ impl Callout {
             max_streams,
             append_action,
             chunking,
+            on_unreadable_metadata,
+            header_limits,
         } = fields;
         refuse_if(max_streams == Some(0), "max_streams", "must be greater than 0")?;
         let empty = body_limit.is_some_and(|limit| limit.bytes == 0);
@@ -123,6 +131,9 @@ impl Callout {
                     Ok::<_, ConfigError>(Chunking { min_bytes, max_delay })
                 })
                 .transpose()?,
+            on_unreadable_metadata,
+            header_limits: HeaderLimits::configure("extproc", header_limits)
+                .map_err(|error| error.in_field("header_limits"))?,
         })
     }
 }

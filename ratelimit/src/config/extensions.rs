@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use callout_common::ConfigError;
 use callout_common::api::config::{positive_duration, refuse_if};
+use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
 use callout_protos::pbjson_types;
 use serde::Deserialize;
@@ -33,6 +34,7 @@ pub(crate) struct Fields {
     shield: Option<ShieldFields>,
     shadow: bool,
     deny_unevaluable: bool,
+    on_unreadable_metadata: OnUnreadable,
     rules: Vec<RuleFields>,
 }
 
@@ -73,6 +75,7 @@ pub(crate) struct Callout {
     pub(crate) shadow: bool,
     /// A request of which a limit makes no descriptor is refused.
     pub(crate) deny_unevaluable: bool,
+    pub(crate) on_unreadable_metadata: OnUnreadable,
     /// What holds for single descriptors instead.
     pub(crate) rules: Vec<Rule>,
 }
@@ -101,6 +104,7 @@ impl Callout {
             shield,
             shadow,
             deny_unevaluable,
+            on_unreadable_metadata,
             rules,
         } = fields;
         let max_error_percent = max_error_percent.unwrap_or(5);
@@ -150,6 +154,7 @@ impl Callout {
             shield,
             shadow,
             deny_unevaluable,
+            on_unreadable_metadata,
             rules: rules
                 .into_iter()
                 .enumerate()

@@ -57,6 +57,16 @@ impl Machine {
         actions
     }
 
+    /// The processor can't be told what it should be (`on_unreadable_metadata`). The failure mode does
+    /// not cover that.
+    pub(crate) fn untold(&mut self) -> Vec<Action> {
+        let mut actions = vec![Action::Count(Stat::Closed)];
+        let status = self.settings.status_on_error;
+        let details = "ext_proc_error_unreadable_metadata";
+        self.fail(false, status, details, Cause::Internal, &mut actions);
+        actions
+    }
+
     /// An answer makes the body longer than Envoy may buffer. Envoy's own words for that go out.
     pub(crate) fn too_long_an_answer(&mut self, direction: Direction) -> Vec<Action> {
         let (status, body, details) = match direction {
