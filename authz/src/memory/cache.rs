@@ -11,10 +11,12 @@ use crate::config::extensions::CacheSettings;
 use crate::decide::verdict::{Decision, Verdict};
 use crate::memory::key::Key;
 
-/// What an entry costs beside its own bytes: its place in the store, and the book-keeping there.
-const ENTRY_BYTES: usize = 512;
-/// What a header line costs beside its name and value.
-const LINE_BYTES: usize = 64;
+/// What an entry costs beside what it points to: its place in the store, with the book-keeping there
+/// (about 450 bytes), and itself.
+const ENTRY_BYTES: usize = 512 + size_of::<Entry>() + size_of::<Decision>();
+/// What a header line costs beside its name and value: its place in a list that may have grown to
+/// twice its length, and what the allocator rounds up.
+const LINE_BYTES: usize = 128;
 
 /// The decisions of one configuration.
 #[derive(Debug)]
@@ -203,10 +205,7 @@ fn bytes(judged: &Decision) -> usize {
         }
         _ => 0,
     };
-    let metadata = judged.metadata.as_ref().map_or(0, |metadata| {
-        // A value in memory takes several times its encoded form.
-        4 * callout_common::filter::metadata::encoded_len(metadata)
-    });
+    let metadata = judged.metadata.as_ref().map_or(0, callout_common::filter::metadata::heap_bytes);
     ENTRY_BYTES + decision + metadata
 }
 

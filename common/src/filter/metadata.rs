@@ -136,10 +136,31 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// Bytes of the serialized form of `values`.
+/// About how many bytes of memory `values` holds beside itself, with what the allocator rounds up.
 #[must_use]
-pub fn encoded_len(values: &Struct) -> usize {
-    values.encoded_len()
+pub fn heap_bytes(values: &Struct) -> usize {
+    // A table has room for a power of two of entries, of which it uses seven eighths.
+    let room = (values.fields.capacity() * 8 / 7).next_power_of_two();
+    let place = size_of::<(String, Value)>() + 1;
+    let entries = values.fields.iter().map(|(key, value)| rounded(key.len()) + value_bytes(value));
+    room * place + entries.sum::<usize>()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => rounded(text.len()),
+        Some(Kind::StructValue(values)) => heap_bytes(values),
+        Some(Kind::ListValue(list)) => {
+            let room = list.values.capacity() * size_of::<Value>();
+            room + list.values.iter().map(value_bytes).sum::<usize>()
+        }
+        _ => 0,
+    }
+}
+
+/// Bytes that an allocation of `bytes` takes.
+const fn rounded(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { bytes.next_multiple_of(16) + 16 }
 }
 
 /// Values as a `Struct`.
