@@ -11,6 +11,7 @@ use callout_common::envoy::types::MetadataSource;
 use callout_protos::envoy::config::route::v3 as route;
 use callout_protos::envoy::r#type::matcher::v3::AddressMatcher;
 use callout_protos::envoy::r#type::metadata::v3::MetadataKey;
+use callout_protos::envoy::r#type::metadata::v3::metadata_key::PathSegment;
 use callout_protos::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
 use callout_protos::pbjson_types::UInt32Value;
 use callout_protos::xds::core::v3::CidrRange;
@@ -239,19 +240,7 @@ fn metadata(config: &proto::MetaData) -> Result<Action, ConfigError> {
         config;
     let MetadataKey { key: namespace, path } =
         metadata_key.as_ref().ok_or_else(|| ConfigError::field("metadata_key", "is required"))?;
-    let key = match path.as_slice() {
-        [segment] => match &segment.segment {
-            Some(Segment::Key(key)) if !key.is_empty() => key.clone(),
-            _ => return Err(ConfigError::field("metadata_key.path[0].key", "is required")),
-        },
-        [] => return Err(ConfigError::field("metadata_key.path", "is required")),
-        _ => {
-            return Err(ConfigError::field(
-                "metadata_key.path",
-                "of more than one key is not supported: modules can read flat values only",
-            ));
-        }
-    };
+    let (key, index) = metadata_path(path).map_err(under("metadata_key"))?;
     let source = match Source::try_from(*source) {
         Ok(Source::Dynamic) => MetadataSource::Dynamic,
         Ok(Source::RouteEntry) => MetadataSource::Route,
@@ -265,8 +254,27 @@ fn metadata(config: &proto::MetaData) -> Result<Action, ConfigError> {
             source,
             namespace: required(namespace, "metadata_key.key")?,
             key,
+            index,
             default: default_value.clone(),
             skip: *skip_if_absent,
         },
     })
+}
+
+/// The key of a metadata path, and the place in the list that is there, if it names one.
+fn metadata_path(path: &[PathSegment]) -> Result<(String, Option<usize>), ConfigError> {
+    let segments: Vec<Option<&Segment>> =
+        path.iter().map(|segment| segment.segment.as_ref()).collect();
+    match segments.as_slice() {
+        [] => Err(ConfigError::field("path", "is required")),
+        [Some(Segment::Key(key))] if !key.is_empty() => Ok((key.clone(), None)),
+        [Some(Segment::Key(key)), Some(Segment::Index(index))] if !key.is_empty() => {
+            Ok((key.clone(), Some(usize::try_from(*index).unwrap_or(usize::MAX))))
+        }
+        [Some(Segment::Key(key)), _, ..] if !key.is_empty() => Err(ConfigError::field(
+            "path",
+            "is not supported beyond a key and the place in a list: modules can't read objects within metadata",
+        )),
+        _ => Err(ConfigError::field("path[0].key", "is required")),
+    }
 }

@@ -39,16 +39,49 @@ pub(super) enum Value {
     Fixed(String),
     Cluster,
     RemoteAddress,
-    MaskedRemoteAddress { v4: u8, v6: u8 },
-    Header { name: String, skip: bool },
-    Query { name: String, skip: bool },
-    IfHeaders { value: String, matchers: Vec<HeaderMatcher>, expected: bool },
-    IfQuery { value: String, matchers: Vec<QueryMatcher>, expected: bool },
-    IfAddress { value: SubstitutionFormat, default: String, ranges: Vec<IpNet>, inverted: bool },
-    Metadata { source: MetadataSource, namespace: String, key: String, default: String, skip: bool },
+    MaskedRemoteAddress {
+        v4: u8,
+        v6: u8,
+    },
+    Header {
+        name: String,
+        skip: bool,
+    },
+    Query {
+        name: String,
+        skip: bool,
+    },
+    IfHeaders {
+        value: String,
+        matchers: Vec<HeaderMatcher>,
+        expected: bool,
+    },
+    IfQuery {
+        value: String,
+        matchers: Vec<QueryMatcher>,
+        expected: bool,
+    },
+    IfAddress {
+        value: SubstitutionFormat,
+        default: String,
+        ranges: Vec<IpNet>,
+        inverted: bool,
+    },
+    Metadata {
+        source: MetadataSource,
+        namespace: String,
+        key: String,
+        /// The place in the list that is there.
+        index: Option<usize>,
+        default: String,
+        skip: bool,
+    },
     Input(Input),
     Claim(Claim),
-    Expression { expression: Arc<Expression>, skip: bool },
+    Expression {
+        expression: Arc<Expression>,
+        skip: bool,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -116,9 +149,13 @@ impl Action {
                     _ => DescriptorEntry::Failed,
                 }
             }
-            Value::Metadata { source, namespace, key, default, skip } => {
-                let text = match request.metadata(*source, namespace, key) {
-                    Some(MetadataValue::String(text)) => sanitized(&text),
+            Value::Metadata { source, namespace, key, index, default, skip } => {
+                let text = match (request.metadata(*source, namespace, key), index) {
+                    (Some(MetadataValue::String(text)), None) => sanitized(&text),
+                    (Some(MetadataValue::List(list)), Some(index)) => match list.get(*index) {
+                        Some(MetadataValue::String(text)) => sanitized(text),
+                        _ => String::new(),
+                    },
                     _ => String::new(),
                 };
                 or_default(text, default).map_or_else(|| absent(*skip), entry)
@@ -235,6 +272,25 @@ mod tests {
         let with = |value| Fake { metadata: [(("ns", "a"), value)].into(), ..Fake::default() };
         assert_eq!(made(json, &with(MetadataValue::String(b"s".to_vec()))), entry("k", "s"));
         assert_eq!(made(json, &with(MetadataValue::Number(1.0))), entry("k", "d"));
+    }
+
+    #[test]
+    fn a_place_in_a_list_of_the_metadata_is_its_string() {
+        let json = |index: u32| {
+            format!(
+                r#"{{"metadata": {{"descriptor_key": "k", "default_value": "d", "metadata_key": {{"key": "ns", "path": [{{"key": "a"}}, {{"index": {index}}}]}}}}}}"#
+            )
+        };
+        let string = |text: &str| MetadataValue::String(text.as_bytes().to_vec());
+        let list = MetadataValue::List(vec![string("x"), MetadataValue::Number(1.0), string("z")]);
+        let request = Fake { metadata: [(("ns", "a"), list)].into(), ..Fake::default() };
+        let values = [0, 1, 2, 3].map(|index| made(&json(index), &request));
+        assert_eq!(values, ["x", "d", "z", "d"].map(|value| entry("k", value)));
+        let flat = Fake { metadata: [(("ns", "a"), string("x"))].into(), ..Fake::default() };
+        assert_eq!(made(&json(0), &flat), entry("k", "d"));
+        let deep = r#"{"metadata": {"descriptor_key": "k", "metadata_key": {"key": "ns", "path": [{"key": "a"}, {"key": "b"}]}}}"#;
+        let refused = Action::configure(&serde_json::from_str(deep).unwrap()).unwrap_err();
+        assert_eq!(refused.path(), "metadata.metadata_key.path");
     }
 
     #[test]
