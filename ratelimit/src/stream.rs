@@ -397,7 +397,7 @@ impl HttpStream for Stream {
         }
         let metadata = self.metadata(cx);
         let step = if filter.unreadable.refuses(cx.unread()) && !config.callout.shadow {
-            HookStatus::Reply(refusal(config))
+            HookStatus::Reply(refusal(&config.replies))
         } else {
             let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
             match self.message(cx, descriptors) {

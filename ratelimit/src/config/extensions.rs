@@ -4,9 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use callout_common::ConfigError;
-use callout_common::api::config::{positive_duration, refuse_if};
+use callout_common::api::config::{http_status, positive_duration, refuse_if};
 use callout_common::filter::unreadable::OnUnreadable;
+use callout_common::grpc::FailurePolicy;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
+use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
 
@@ -35,6 +37,8 @@ pub(crate) struct Fields {
     shadow: bool,
     deny_unevaluable: bool,
     on_unreadable_metadata: OnUnreadable,
+    failure_mode_allow_on: Option<Vec<String>>,
+    status_on_timeout: Option<HttpStatus>,
     rules: Vec<RuleFields>,
 }
 
@@ -76,6 +80,12 @@ pub(crate) struct Callout {
     /// A request of which a limit makes no descriptor is refused.
     pub(crate) deny_unevaluable: bool,
     pub(crate) on_unreadable_metadata: OnUnreadable,
+    /// The failures that a failure mode that lets requests pass covers.
+    pub(crate) failures: FailurePolicy,
+    /// They were named one by one.
+    pub(crate) names_failures: bool,
+    /// The status of the refusal when the service is too slow; `status_on_error` unless set.
+    pub(crate) status_on_timeout: Option<u16>,
     /// What holds for single descriptors instead.
     pub(crate) rules: Vec<Rule>,
 }
@@ -105,6 +115,8 @@ impl Callout {
             shadow,
             deny_unevaluable,
             on_unreadable_metadata,
+            failure_mode_allow_on,
+            status_on_timeout,
             rules,
         } = fields;
         let max_error_percent = max_error_percent.unwrap_or(5);
@@ -155,6 +167,13 @@ impl Callout {
             shadow,
             deny_unevaluable,
             on_unreadable_metadata,
+            names_failures: failure_mode_allow_on.is_some(),
+            failures: failures(failure_mode_allow_on.as_deref())
+                .map_err(|error| error.in_field("failure_mode_allow_on"))?,
+            status_on_timeout: status_on_timeout
+                .as_ref()
+                .map(|status| http_status(status, "status_on_timeout"))
+                .transpose()?,
             rules: rules
                 .into_iter()
                 .enumerate()
@@ -172,6 +191,16 @@ impl Callout {
             || self.shield.is_some()
             || self.fallback.is_some_and(|fallback| fallback.from_service)
     }
+}
+
+/// The failures that let a request pass: all of the service's own unless they are named.
+fn failures(named: Option<&[String]>) -> Result<FailurePolicy, ConfigError> {
+    let Some(named) = named else { return Ok(FailurePolicy::builtin(true)) };
+    if let Some(index) = named.iter().position(|class| class == "error_response") {
+        let reason = "rate limit services have no error_response";
+        return Err(ConfigError::field(format!("[{index}]"), reason));
+    }
+    FailurePolicy::configure(named)
 }
 
 impl Fallback {
@@ -242,6 +271,15 @@ mod tests {
             "fallback.window"
         );
         assert_eq!(refused(r#"{"shield": {"multiple": 0}}"#), "shield.multiple");
+        assert_eq!(
+            refused(r#"{"failure_mode_allow_on": ["timeout", "error_response"]}"#),
+            "failure_mode_allow_on[1]"
+        );
+        assert_eq!(refused(r#"{"failure_mode_allow_on": ["slow"]}"#), "failure_mode_allow_on[0]");
+        assert_eq!(
+            refused(r#"{"status_on_timeout": {"code": "Empty"}}"#),
+            "status_on_timeout.code"
+        );
         assert_eq!(refused(r#"{"rules": [{"descriptor": []}]}"#), "rules[0].descriptor");
     }
 

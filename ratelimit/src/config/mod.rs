@@ -96,6 +96,15 @@ impl Config {
         } = parsed.message;
 
         refuse_if(domain.is_empty(), "domain", "is required")?;
+        let callout = Callout::configure(callout).map_err(|error| error.in_field("callout"))?;
+        refuse_if(
+            callout.names_failures
+                && callout.rules.is_empty()
+                && failure_mode_deny
+                && failure_mode_deny_percent.is_none(),
+            "callout.failure_mode_allow_on",
+            "needs failure_mode_deny to be off",
+        )?;
         // It chooses among the limits of the route table, which a module can't read; of its own
         // limits all belong to the one stage.
         refuse_if(stage > MAX_STAGE, "stage", "must be 10 or less")?;
@@ -162,6 +171,8 @@ impl Config {
                     .as_ref()
                     .map_or(Ok(500), |status| http_status(status, "status_on_error"))?,
                 enable_retry_after_header,
+                failures: callout.failures.clone(),
+                status_on_timeout: callout.status_on_timeout,
             },
             response_headers_to_add: response_headers_to_add
                 .iter()
@@ -182,7 +193,7 @@ impl Config {
             } else {
                 metadata_namespace
             },
-            callout: Callout::configure(callout).map_err(|error| error.in_field("callout"))?,
+            callout,
         })
     }
 }
@@ -295,6 +306,12 @@ mod tests {
         assert_eq!(
             Config::read(RawConfig::new(br#"{"domain": "d"}"#)).unwrap_err().path(),
             "rate_limit_service"
+        );
+        assert_eq!(
+            refused(
+                r#", "failure_mode_deny": true, "callout": {"failure_mode_allow_on": ["timeout"]}"#
+            ),
+            "callout.failure_mode_allow_on"
         );
         let many = [r#"{"header": {"key": "a", "value": "b"}}"#; 11].join(",");
         assert_eq!(

@@ -1,7 +1,7 @@
 //! What an answer of the service, or the lack of one, means for the request.
 
 use callout_common::Reply;
-use callout_common::grpc::Failure;
+use callout_common::grpc::{Failure, FailureClass, FailurePolicy};
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::pbjson_types::Struct;
@@ -10,6 +10,8 @@ use crate::decide::headers::{Lines, XRateLimit, from_service, retry_after, x_rat
 
 const ENVOY_RATELIMITED: &str = "x-envoy-ratelimited";
 const RETRY_AFTER: &str = "retry-after";
+/// The response code details of a request that is refused for want of an answer.
+const ERROR_DETAILS: &str = "rate_limiter_error";
 /// The response code details of a request over a limit.
 pub(crate) const LIMITED_DETAILS: &str = "request_rate_limited";
 /// gRPC's RESOURCE_EXHAUSTED.
@@ -33,6 +35,10 @@ pub(crate) struct ReplySettings {
     pub(crate) rate_limited_status: u16,
     pub(crate) status_on_error: u16,
     pub(crate) enable_retry_after_header: bool,
+    /// The failures that a failure mode that lets requests pass covers.
+    pub(crate) failures: FailurePolicy,
+    /// The status of the refusal when the service is too slow; `status_on_error` unless set.
+    pub(crate) status_on_timeout: Option<u16>,
 }
 
 /// What happens to the request.
@@ -68,10 +74,11 @@ pub(crate) fn decide(
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {
-            let verdict = if !draw.deny_failure && failure.may_pass() {
+            let class = failure.class();
+            let verdict = if !draw.deny_failure && settings.failures.allows(class) {
                 Verdict::Pass
             } else {
-                Verdict::Refuse(refusal(settings))
+                Verdict::Refuse(without_answer(settings, class))
             };
             return Decision { verdict, metadata: None, dropped: 0 };
         }
@@ -110,9 +117,17 @@ pub(crate) fn decide(
     Decision { verdict, metadata: dynamic_metadata, dropped: dropped_request + dropped_response }
 }
 
+/// The reply where a failure of this class stands in the place of an answer.
+fn without_answer(settings: &ReplySettings, class: FailureClass) -> Reply {
+    match settings.status_on_timeout.filter(|_| class == FailureClass::Timeout) {
+        Some(status) => Reply::new(status).details(ERROR_DETAILS),
+        None => refusal(settings),
+    }
+}
+
 /// The reply where there is no answer.
 pub(crate) fn refusal(settings: &ReplySettings) -> Reply {
-    Reply::new(settings.status_on_error).details("rate_limiter_error")
+    Reply::new(settings.status_on_error).details(ERROR_DETAILS)
 }
 
 /// The reply to a request that is over a limit.
@@ -209,6 +224,24 @@ mod tests {
         assert!(
             matches!(judged(false, Failure::Lost), Verdict::Refuse(reply) if reply.status() == 500)
         );
+    }
+
+    #[test]
+    fn failures_that_are_named_pass_and_no_others_and_a_timeout_may_have_its_own_status() {
+        let fields = r#", "callout": {"failure_mode_allow_on": ["unavailable", "status:UNAVAILABLE"],
+            "status_on_timeout": {"code": "GatewayTimeout"}}"#;
+        let settings = settings(fields);
+        let judged = |error| decide(&settings, &[], ENFORCED, Err(Failure::Call(error))).verdict;
+        let status = |code| CallError::Status { code, message: String::new() };
+        assert_eq!(judged(CallError::BreakerOpen), Verdict::Pass);
+        assert_eq!(judged(status(14)), Verdict::Pass);
+        let refused = |error| match judged(error) {
+            Verdict::Refuse(reply) => reply.status(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(CallError::Timeout), 504);
+        assert_eq!(refused(status(2)), 500);
+        assert_eq!(refused(CallError::Overload), 500);
     }
 
     #[test]
