@@ -9,6 +9,9 @@
 //! and typed events from work off the worker.
 //!
 //! `unsafe` lives in [`abi`] only.
+//!
+//! The guide, with a whole filter:
+#![doc = include_str!("../README.md")]
 
 pub mod abi;
 pub mod check;

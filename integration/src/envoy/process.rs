@@ -99,11 +99,32 @@ impl Envoy {
         } else {
             bootstrap.whole(&path("access.log"))
         };
+        Self::run(version, dir, &config, &options).await
+    }
+
+    /// Starts Envoy with a whole configuration, whose admin interface and first listener are to have
+    /// a port of 0.
+    ///
+    /// # Errors
+    /// When it does not start; the message is its log.
+    pub async fn start_whole(version: Version, config: &Value, options: Options) -> Result<Self> {
+        match Self::run(version, tempfile::tempdir()?, config, &options).await? {
+            Ok(envoy) => Ok(envoy),
+            Err(refused) => bail!("Envoy {version} ended ({}):\n{}", refused.status, refused.log),
+        }
+    }
+
+    async fn run(
+        version: Version,
+        dir: TempDir,
+        config: &Value,
+        options: &Options,
+    ) -> Result<Result<Self, Refused>> {
         let file = dir.path().join("envoy.json");
-        write(&file, &config)?;
-        let mut command = command(version, dir.path(), &file, &options)?;
+        write(&file, config)?;
+        let mut command = command(version, dir.path(), &file, options)?;
         command
-            .args(["--admin-address-path", &path("admin")])
+            .args(["--admin-address-path", &dir.path().join("admin").display().to_string()])
             .args(["--concurrency", &options.concurrency.to_string()])
             .args(["--file-flush-interval-msec", "50"])
             .args(["--drain-time-s", "2", "--parent-shutdown-time-s", "3"]);
@@ -169,6 +190,12 @@ impl Envoy {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of the admin interface.
+    #[must_use]
+    pub const fn admin_port(&self) -> u16 {
+        self.admin
     }
 
     /// The process.
