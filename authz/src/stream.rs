@@ -7,7 +7,7 @@ use callout_common::api::config::since_epoch;
 use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{Body as BodyKind, MetadataSource};
 use callout_common::filter::call_stats::Waiting;
-use callout_common::grpc::{Failure, MetadataMap, Service, entries};
+use callout_common::grpc::{Calls, Failure, MetadataMap, Service, entries};
 use callout_common::{BodyEdit, EventAction, HookStatus, HttpStream, StopMode, StreamContext};
 use callout_protos::envoy::config::core::v3::Metadata;
 
@@ -151,7 +151,14 @@ impl Stream {
         }
         self.state = State::Waiting(stats.calls.begin(cx), key);
         let together = key.filter(|_| authz.config.callout.coalesce);
-        cx.spawn(question.ask(authz, together));
+        let here =
+            (together.is_none() && authz.config.callout.calls == Calls::Worker && cx.has_worker())
+                .then(|| question.ask_here(Arc::clone(&authz)))
+                .flatten();
+        match here {
+            Some(call) => cx.spawn_here(call),
+            None => cx.spawn(question.ask(authz, together)),
+        }
         HookStatus::Pause(StopMode::AllIteration)
     }
 

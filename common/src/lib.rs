@@ -21,6 +21,7 @@ pub mod runner;
 pub mod filter;
 pub mod grpc;
 pub mod cluster_streams;
+mod worker;
 pub mod tasks;
 pub mod api;
 pub mod envoy;

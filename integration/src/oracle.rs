@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::client::Request;
-use crate::envoy::{Bootstrap, Envoy, Form, Kind, Version};
+use crate::envoy::{Bootstrap, Envoy, Form, Kind, Version, merge};
 use crate::services::{Script, Services};
 use crate::upstream::{Answer, Upstream};
 
@@ -123,7 +123,12 @@ impl Scenario {
 
     async fn run_module(&self, version: Version, form: Form) -> Result<Value> {
         self.run(version, |port| {
-            let filter = self.kind.module_raw(form, self.kind.config(self.config.clone(), port));
+            let mut config = self.kind.config(self.config.clone(), port);
+            // The other form has the default.
+            if form == Form::Struct && self.kind != Kind::ExtProc {
+                config = merge(config, json!({"callout": {"calls": "worker"}}));
+            }
+            let filter = self.kind.module_raw(form, config);
             (filter, self.route.clone().map(|route| self.kind.module_route(form, route)))
         })
         .await

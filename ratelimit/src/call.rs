@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use callout_common::api::config::deadline;
 use callout_common::grpc::circuit_breaker::Permit;
-use callout_common::grpc::{CallError, Failure, MetadataMap, entries};
+use callout_common::grpc::{CallError, Failure, Framed, MetadataMap, entries};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
@@ -52,6 +52,31 @@ impl CheckCall {
         }
         // The batch did not fit; this one request may.
         let (answer, sent) = self.call(&filter, 1, &mut permit).await?;
+        self.enter(&filter, &answer, (1, 1), sent);
+        Ok(answer)
+    }
+
+    /// A call for one hit on the worker of the request. `None` where Envoy carries the calls.
+    pub(crate) fn call_here(
+        &self,
+        filter: &RateLimit,
+    ) -> Option<impl Future<Output = Result<RateLimitResponse, CallError>> + use<>> {
+        let config = &filter.config;
+        let message = Framed::of(&self.message);
+        let deadline = deadline(config.timeout);
+        let client = &config.service.client;
+        client.unary_here(SHOULD_RATE_LIMIT, message, self.metadata.clone(), deadline)
+    }
+
+    /// Asks for one hit by `call`.
+    pub(crate) async fn ask_by(
+        self: Arc<Self>,
+        filter: Arc<RateLimit>,
+        call: impl Future<Output = Result<RateLimitResponse, CallError>>,
+        mut permit: Permit,
+    ) -> CheckResult {
+        let sent = Instant::now();
+        let answer = heard(call.await, &mut permit)?;
         self.enter(&filter, &answer, (1, 1), sent);
         Ok(answer)
     }
@@ -131,12 +156,17 @@ impl CheckCall {
         let answer = client
             .unary(SHOULD_RATE_LIMIT, message, &self.metadata, deadline(config.timeout))
             .await;
-        match &answer {
-            Err(error) if error.is_silence() => permit.failed(Instant::now()),
-            // Our own: it says nothing of the service.
-            Err(CallError::Overload) => {}
-            _ => permit.answered(),
-        }
-        Ok((answer.map_err(Failure::Call)?, sent))
+        Ok((heard(answer, permit)?, sent))
     }
+}
+
+/// Tells the breaker what came of a call.
+fn heard(answer: Result<RateLimitResponse, CallError>, permit: &mut Permit) -> CheckResult {
+    match &answer {
+        Err(error) if error.is_silence() => permit.failed(Instant::now()),
+        // Our own: it says nothing of the service.
+        Err(CallError::Overload) => {}
+        _ => permit.answered(),
+    }
+    answer.map_err(Failure::Call)
 }

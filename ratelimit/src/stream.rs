@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use callout_common::api::format::CommandOperator;
 use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::circuit_breaker::Permit;
-use callout_common::grpc::{CallError, Failure, MetadataMap};
+use callout_common::grpc::{CallError, Calls, Failure, MetadataMap};
 use callout_common::{
     Body, Direction, EventAction, HookStatus, HttpStream, StopMode, StreamContext,
 };
@@ -473,6 +473,10 @@ fn ask(
     permit: Permit,
 ) {
     let hits = batch.hits;
+    let worker = hits == 1 && filter.config.callout.calls == Calls::Worker && cx.has_worker();
+    if let Some(call) = worker.then(|| question.call_here(&filter)).flatten() {
+        return cx.spawn_here(Arc::clone(question).ask_by(filter, call, permit));
+    }
     let call = Arc::clone(question).ask(filter, batch, permit);
     if hits == 1 {
         return cx.spawn(call);

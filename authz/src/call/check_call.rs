@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callout_common::api::config::deadline;
-use callout_common::grpc::{CallError, Failure, MetadataMap, Service};
-use callout_protos::envoy::service::auth::v3::CheckRequest;
+use callout_common::grpc::{CallError, Failure, Framed, MetadataMap, Service};
+use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use futures::FutureExt;
 
 use crate::Authz;
@@ -38,6 +38,19 @@ pub struct CheckResult {
 }
 
 impl CheckResult {
+    /// What came of a call.
+    fn to(authz: &Authz, reply: Result<CheckResponse, CallError>) -> Self {
+        match reply {
+            Ok(reply) => Self {
+                judged: Arc::new(decide(&authz.config, Ok(reply))),
+                failure: None,
+                made: Instant::now(),
+                coalesced: false,
+            },
+            Err(error) => Self::failed(authz, Failure::Call(error)),
+        }
+    }
+
     /// There is no answer of the service.
     pub(crate) fn failed(authz: &Authz, failure: Failure) -> Self {
         Self {
@@ -68,6 +81,18 @@ impl CheckCall {
                 None => self.call(&authz, deadline).await,
             }
         }
+    }
+
+    /// Asks for one request, on its worker. `None` where Envoy carries the calls.
+    pub(crate) fn ask_here(
+        &self,
+        authz: Arc<Authz>,
+    ) -> Option<impl Future<Output = CheckResult> + use<>> {
+        let Self { message, service, metadata } = self;
+        let message = Framed::of(message);
+        let deadline = self.deadline();
+        let call = service.client.unary_here(CHECK, message, metadata.clone(), deadline)?;
+        Some(async move { CheckResult::to(&authz, call.await) })
     }
 
     async fn ask_together(
@@ -124,14 +149,6 @@ impl CheckCall {
 
     async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> CheckResult {
         let Self { message, service, metadata } = self;
-        match service.client.unary(CHECK, message, metadata, deadline).await {
-            Ok(reply) => CheckResult {
-                judged: Arc::new(decide(&authz.config, Ok(reply))),
-                failure: None,
-                made: Instant::now(),
-                coalesced: false,
-            },
-            Err(error) => CheckResult::failed(authz, Failure::Call(error)),
-        }
+        CheckResult::to(authz, service.client.unary(CHECK, message, metadata, deadline).await)
     }
 }

@@ -7,7 +7,7 @@ use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::envoy::attributes::Attribute;
 use callout_common::filter::unreadable::OnUnreadable;
-use callout_common::grpc::FailurePolicy;
+use callout_common::grpc::{Calls, FailurePolicy};
 use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
@@ -28,6 +28,7 @@ pub(crate) struct Fields {
     status_on_timeout: Option<HttpStatus>,
     on_unreadable_metadata: OnUnreadable,
     header_limits: HeaderLimitFields,
+    calls: Calls,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +74,8 @@ pub(crate) struct Callout {
     pub(crate) status_on_timeout: Option<u16>,
     pub(crate) on_unreadable_metadata: OnUnreadable,
     pub(crate) header_limits: HeaderLimits,
+    /// Where calls are made.
+    pub(crate) calls: Calls,
 }
 
 /// `callout.cache`.
@@ -105,6 +108,7 @@ impl Callout {
             status_on_timeout,
             on_unreadable_metadata,
             header_limits,
+            calls,
         } = fields;
         let (cache, key) = match cache {
             Some(fields) => {
@@ -117,6 +121,7 @@ impl Callout {
             cache,
             coalesce,
             key,
+            calls,
             strict,
             failures: match failure_mode_allow_on {
                 None => FailurePolicy::builtin(failure_mode_allow),

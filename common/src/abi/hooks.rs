@@ -15,9 +15,10 @@ use crate::api::config::ConfigError;
 use crate::envoy::types::Direction::{self, Request, Response};
 use crate::runner::export::{AnyFilter, configure_named, route_named};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
+use crate::worker;
 
 pub(super) type Config = Arc<dyn AnyFilter>;
-type Stream = Rc<dyn AnyStream>;
+pub(super) type Stream = Rc<dyn AnyStream>;
 
 /// Runs a hook; a panic in it becomes `fallback`. The filter's own panics are caught further in,
 /// where they can be answered: what arrives here is a fault of this crate.
@@ -45,7 +46,8 @@ fn with_stream<T>(
         // after destroying it (F5).
         let stream = unsafe { &*stream.cast::<Stream>() };
         let stream = Rc::clone(stream);
-        hook(&*stream, &mut AbiHost::new(filter))
+        let mut host = AbiHost::new(filter, Rc::clone(&stream));
+        hook(&*stream, &mut host)
     })
 }
 
@@ -211,7 +213,13 @@ extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(
     m: *const c_void,
     event: u64,
 ) {
-    with_stream(f, m, (), |stream, host| stream.scheduled(host, event));
+    with_stream(f, m, (), |stream, host| {
+        if worker::is_turn(event) {
+            worker::turn(event);
+        } else {
+            stream.scheduled(host, event);
+        }
+    });
 }
 
 #[unsafe(no_mangle)]

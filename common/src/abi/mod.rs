@@ -16,6 +16,7 @@ mod log;
 mod metadata;
 mod routes;
 mod scheduler;
+mod seat;
 mod table;
 
 use core::ffi::{CStr, c_char};

@@ -14,9 +14,10 @@ pub(super) struct StreamScheduler(Option<NonNull<c_void>>);
 unsafe impl Send for StreamScheduler {}
 
 impl StreamScheduler {
-    /// A scheduler for `filter`, which has to be the filter of the running hook.
+    /// A scheduler for `filter`, which has to be the filter of the running hook, or one that is live
+    /// in its worker's turn.
     pub(super) fn new(filter: *mut c_void) -> Self {
-        // SAFETY: `filter` is live in its hook, and the call is made on the stream's worker.
+        // SAFETY: `filter` is live, and the call is made on the stream's worker.
         let scheduler = table().map(|t| unsafe {
             t.required.envoy_dynamic_module_callback_http_filter_scheduler_new(filter)
         });

@@ -4,10 +4,7 @@
 //! Reads borrow `&self` and writes take `&mut self`, so the borrow checker keeps a slice that Envoy
 //! lent from outliving the next setter.
 
-use crate::envoy::attributes::Attribute;
-use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Body;
-use crate::envoy::types::Direction;
 use crate::envoy::types::Header;
 use crate::envoy::types::Level;
 use crate::envoy::types::Map;
@@ -16,6 +13,11 @@ use crate::envoy::types::MetadataValue;
 use crate::envoy::types::MetricId;
 use crate::envoy::types::MetricKind;
 use crate::envoy::types::MetricOp;
+use std::rc::Rc;
+
+use crate::envoy::attributes::Attribute;
+use crate::envoy::reply::{Reply, ReplyPart};
+use crate::envoy::types::Direction;
 
 /// Wakes a stream on its worker, or a configuration on the main thread. Owned by its mailbox alone;
 /// deleted when dropped.
@@ -112,6 +114,10 @@ pub trait HostWrite {
     fn tag_span(&mut self, key: &str, value: &str);
     /// A scheduler for this stream.
     fn scheduler(&mut self) -> Box<dyn Scheduler>;
+    /// The stream, as its worker tells it of work that runs there. `None` where there is no worker.
+    fn seated(&self) -> Option<Rc<dyn Seated>> {
+        None
+    }
 }
 
 /// What a filter has of Envoy while one of its hooks runs.
@@ -146,4 +152,13 @@ pub(crate) trait HostEnd: Host {
     fn resume(&mut self, direction: Direction);
     /// Resets the stream. Re-enters the filter and may end the stream.
     fn reset(&mut self, details: &str);
+}
+
+/// A stream that waits on its worker for work that runs there. Lives from the hook that starts the
+/// work to the stream's end.
+pub trait Seated {
+    /// A scheduler for the stream.
+    fn scheduler(&self) -> Box<dyn Scheduler>;
+    /// Tells the stream that some of its work has ended. May end the stream.
+    fn deliver(&self);
 }

@@ -1,8 +1,11 @@
 //! What a hook may read, change, count and start: the view of one stream while a hook runs.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -17,9 +20,10 @@ use crate::envoy::types::{Body, Map, MetadataSource};
 use crate::filter::headers::{Headers, HeadersMut};
 use crate::filter::metadata::{Metadata, MetadataMut, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
-use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskGuard};
+use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskFailure, TaskGuard};
 use crate::tasks::runtime;
 use crate::tasks::timer::Timer;
+use crate::worker::Place;
 
 /// How many finished tasks of a stream may wait to be forgotten.
 const FINISHED_TASKS: usize = 8;
@@ -236,6 +240,21 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         });
     }
 
+    /// Runs `work` on this stream's worker; its output comes back as an event. It is polled only
+    /// between hooks and must never block. It is dropped when the stream ends. When it panics,
+    /// [`HttpStream::lost`] runs instead; where there is no worker ([`StreamContext::has_worker`]), nothing
+    /// runs.
+    ///
+    /// [`HttpStream::lost`]: crate::HttpStream::lost
+    pub fn spawn_here(&mut self, work: impl Future<Output = E> + 'static) {
+        self.work.start_here(&*self.host, work);
+    }
+
+    /// Whether work can run on this stream's worker: everywhere but in a test's host.
+    pub fn has_worker(&mut self) -> bool {
+        self.work.here(&*self.host).is_some()
+    }
+
     /// Runs `work` off the worker without an event at its end; what it has to say goes through an
     /// [`StreamContext::outbox`] that it was given. It is dropped when the stream ends.
     pub fn spawn_silent(&mut self, work: impl Future<Output = ()> + Send + 'static) {
@@ -357,17 +376,24 @@ fn remote_ip(address: &[u8]) -> Option<IpAddr> {
     Some(address.ip())
 }
 
-/// The work of one stream off its worker.
+/// The work of one stream.
 pub(crate) struct Work<E> {
     mailbox: Option<Mailbox<E>>,
     tasks: Vec<AbortHandle>,
     /// With so many tasks those that have finished are forgotten.
     most: usize,
+    here: Option<Here<E>>,
+}
+
+/// The work of one stream on its worker.
+struct Here<E> {
+    place: Place,
+    mail: Rc<RefCell<VecDeque<Message<E>>>>,
 }
 
 impl<E: Send + 'static> Work<E> {
     pub(crate) const fn new() -> Self {
-        Self { mailbox: None, tasks: Vec::new(), most: FINISHED_TASKS }
+        Self { mailbox: None, tasks: Vec::new(), most: FINISHED_TASKS, here: None }
     }
 
     fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -382,6 +408,31 @@ impl<E: Send + 'static> Work<E> {
         }
     }
 
+    fn here(&mut self, host: &dyn Host) -> Option<&mut Here<E>> {
+        if self.here.is_none() {
+            let place = host.seated().and_then(Place::take);
+            self.here = place.map(|place| Here { place, mail: Rc::default() });
+        }
+        self.here.as_mut()
+    }
+
+    fn start_here(&mut self, host: &dyn Host, work: impl Future<Output = E> + 'static) {
+        let Some(here) = self.here(host) else { return };
+        let mail = Rc::clone(&here.mail);
+        here.place.start(async move {
+            let ended = match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(event) => Message::Event(event),
+                Err(_) => Message::Lost(TaskFailure::Panicked),
+            };
+            mail.borrow_mut().push_back(ended);
+        });
+    }
+
+    /// What the work on the worker has ended with so far.
+    pub(crate) fn drain_here(&self) -> VecDeque<Message<E>> {
+        self.here.as_ref().map(|here| here.mail.take()).unwrap_or_default()
+    }
+
     /// The mail that commit number `generation` announced.
     pub(crate) fn drain(&self, generation: u64) -> impl Iterator<Item = Message<E>> + use<E> {
         self.mailbox
@@ -391,8 +442,8 @@ impl<E: Send + 'static> Work<E> {
             .into_iter()
     }
 
-    /// Ends the hand-over and cancels every task. Afterwards no other thread calls Envoy for this
-    /// stream.
+    /// Ends the hand-over and cancels every task, on the worker and off it. Afterwards no other
+    /// thread calls Envoy for this stream.
     pub(crate) fn close(&mut self) {
         if let Some(mailbox) = &self.mailbox {
             mailbox.close();
@@ -400,6 +451,7 @@ impl<E: Send + 'static> Work<E> {
         for task in self.tasks.drain(..) {
             task.abort();
         }
+        self.here = None;
     }
 }
 

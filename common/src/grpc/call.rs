@@ -22,6 +22,7 @@ use super::connection::{Connection, Entered};
 use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
 use super::framing::{framed, framed_bytes};
+use super::here::{Caller, Framed};
 use super::http2;
 use super::peer::Peer;
 use super::retry::{RetryPermit, RetryPolicy};
@@ -34,7 +35,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// about 30 KiB.
 const MAX_IN_FLIGHT: usize = 10_000;
 /// How often a call that never left, or that our side broke, is sent again.
-const RESENDS: u32 = 2;
+pub(super) const RESENDS: u32 = 2;
 /// How long a service may say nothing at all on a connection, with something to answer, before the
 /// call speaks against that connection.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub struct Client {
     way: Way,
     scheme: Scheme,
     authority: Authority,
-    max_answer: usize,
+    pub(super) max_answer: usize,
     in_flight: Arc<Semaphore>,
     retry: Option<Arc<RetryPolicy>>,
 }
@@ -158,6 +159,29 @@ impl Client {
         }
     }
 
+    /// As [`Client::unary`], on the worker of the request that waits, over that worker's own
+    /// connection. `None` where Envoy carries the calls, and for a service with TLS or keepalive. The work is polled on the worker.
+    ///
+    /// # Errors
+    /// Those of the work: see [`CallError`].
+    #[must_use]
+    pub fn unary_here<R: Message + Default>(
+        &self,
+        path: &'static str,
+        message: Framed,
+        metadata: MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Option<impl Future<Output = Result<R, CallError>> + use<R>> {
+        match &self.way {
+            Way::Dialled(endpoint) if endpoint.serves_workers() => {
+                let endpoint = Arc::clone(endpoint);
+                let caller = Caller { client: self.clone(), endpoint, path };
+                Some(caller.unary(message, metadata, deadline))
+            }
+            _ => None,
+        }
+    }
+
     async fn unary_once(
         &self,
         path: &'static str,
@@ -253,7 +277,11 @@ impl Client {
         Ok(Carried::Dialled { call, entered, asked, silent: false, _over: over })
     }
 
-    fn head(&self, path: &'static str, headers: HeaderMap) -> Result<Request<()>, CallError> {
+    pub(super) fn head(
+        &self,
+        path: &'static str,
+        headers: HeaderMap,
+    ) -> Result<Request<()>, CallError> {
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
@@ -293,7 +321,7 @@ impl Client {
         MAX_IN_FLIGHT.saturating_sub(self.in_flight.available_permits())
     }
 
-    fn permit(&self) -> Result<OwnedSemaphorePermit, CallError> {
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, CallError> {
         Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| CallError::Overload)
     }
 }
@@ -323,7 +351,10 @@ fn in_flight(place: &str) -> Arc<Semaphore> {
 }
 
 /// The headers of a call, and how much of its time is left.
-fn headers(metadata: &MetadataMap, deadline: Option<Instant>) -> (HeaderMap, Option<Duration>) {
+pub(super) fn headers(
+    metadata: &MetadataMap,
+    deadline: Option<Instant>,
+) -> (HeaderMap, Option<Duration>) {
     let mut headers = metadata.clone().into_headers();
     headers.insert(HeaderName::from_static("te"), HeaderValue::from_static("trailers"));
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

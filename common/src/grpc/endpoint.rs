@@ -10,12 +10,13 @@ use futures::future::{BoxFuture, Shared};
 
 use super::back_off::BackOff;
 use super::connection::{Connection, Dialling, Entered};
-use super::dial::{Address, is_exhaustion, resolve};
+use super::dial::{Address, Socket, connect, is_exhaustion, resolve};
 use super::error::CallError;
 use super::peer::Peer;
 use super::race::{order, race};
 use super::target::Target;
 use super::tls::Tls;
+use crate::worker;
 
 /// Connections per target: one that breaks must not fail every call. More where there are more
 /// addresses.
@@ -91,6 +92,46 @@ impl ConnectionPool {
         }
     }
 
+    /// Whether a worker can drive connections of its own: they have neither TLS nor keepalive.
+    pub(super) const fn serves_workers(&self) -> bool {
+        self.dialling.tls.is_none() && self.dialling.keepalive.is_none()
+    }
+
+    /// A socket for a connection of a worker's own. Fails at once while the target rests after a
+    /// failed attempt.
+    pub(super) async fn socket(&self) -> Result<worker::Socket, CallError> {
+        let resting = {
+            let state = lock(&self.state);
+            state.error.clone().filter(|_| state.back_off.rests(Instant::now()))
+        };
+        if let Some(error) = resting {
+            return Err(error);
+        }
+        let open = |address| async move {
+            Ok(match connect(&address).await? {
+                Socket::Tcp(stream) => stream.into_std()?.into(),
+                Socket::Unix(stream) => stream.into_std()?.into(),
+            })
+        };
+        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, self.dial_by(open)).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(CallError::Connect("timed out".to_owned())));
+        if let Err(error) = &dialled {
+            self.failed(error.clone());
+        }
+        dialled
+    }
+
+    /// A connection of a worker's own could not be made, or ended at once.
+    pub(super) fn failed(&self, error: CallError) {
+        tracing::debug!(target_uri = %self.peer, %error, "a service can't be reached");
+        lock(&self.state).rest(Instant::now(), error);
+    }
+
+    /// The service has answered a call on a connection of a worker's own.
+    pub(super) fn proved(&self) {
+        lock(&self.state).back_off.proved();
+    }
+
     fn way(self: &Arc<Self>, now: Instant) -> Way {
         let mut state = lock(&self.state);
         state.sort_out(now);
@@ -139,9 +180,16 @@ impl ConnectionPool {
     }
 
     async fn dial(&self) -> Result<Arc<Connection>, CallError> {
+        self.dial_by(|address| Connection::open(address, self.dialling.clone())).await
+    }
+
+    /// Opens a connection to one of the addresses, the first that can be had.
+    async fn dial_by<T, F: Future<Output = std::io::Result<T>>>(
+        &self,
+        open: impl Fn(Address) -> F,
+    ) -> Result<T, CallError> {
         let addresses = self.addresses().await?;
         let field = lock(&self.state).field(&addresses, Instant::now());
-        let open = |address| Connection::open(address, self.dialling.clone());
         let race = race(&field, open).await;
         let race = race.ok_or_else(|| CallError::Connect("the name has no address".to_owned()))?;
         let mut state = lock(&self.state);

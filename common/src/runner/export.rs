@@ -12,6 +12,7 @@ use crate::filter::Filter;
 use crate::filter::stats::Setup;
 use crate::runner::{AnyStream, Runner, RunnerStats};
 use crate::tasks::runtime;
+use crate::worker;
 
 /// Exports filters from a cdylib under the names that `filter_name` gives in Envoy's configuration.
 ///
@@ -93,6 +94,7 @@ fn configure<F: Filter>(
     let filter = F::configure(RawConfig::new(bytes), &mut setup)?;
     if !setup.validating() {
         runtime::start().map_err(|error| ConfigError::without_path(error.to_string()))?;
+        worker::start().map_err(|error| ConfigError::without_path(error.to_string()))?;
     }
     Ok(Arc::new(Configured { filter: Arc::new(filter), stats, desk }))
 }

@@ -31,6 +31,8 @@ pub(crate) trait AnyStream {
     fn trailers(&self, host: &mut dyn HostEnd, direction: Direction) -> TrailersStatus;
     /// The scheduled event `generation` fired.
     fn scheduled(&self, host: &mut dyn HostEnd, generation: u64);
+    /// Work of the stream on its worker has ended.
+    fn answered(&self, host: &mut dyn HostEnd);
     /// Envoy is done with the stream; the last call with a host.
     fn complete(&self, host: &mut dyn HostEnd);
     /// The stream's memory goes; a second, harmless end if `complete` ran.
@@ -246,26 +248,12 @@ impl<F: Filter> AnyStream for Runner<F> {
 
     fn scheduled(&self, host: &mut dyn HostEnd, generation: u64) {
         let mail = self.work.borrow().drain(generation);
-        for mail in mail {
-            let flow = self.flow.get();
-            if flow.done || flow.ended {
-                return;
-            }
-            if let Message::Lost(lost) = &mail {
-                self.stats.lost.add(host, 1);
-                if *lost == TaskFailure::Panicked {
-                    self.stats.panics.add(host, 1);
-                }
-            }
-            let outcome = self.run(host, |stream, cx| match mail {
-                Message::Event(event) => stream.event(cx, event),
-                Message::Lost(_) => stream.lost(cx),
-            });
-            match outcome {
-                Outcome::Decided(resume) => self.resume(host, resume),
-                Outcome::Failed => self.reply(host, &failed()),
-            }
-        }
+        self.tell(host, mail);
+    }
+
+    fn answered(&self, host: &mut dyn HostEnd) {
+        let mail = self.work.borrow().drain_here();
+        self.tell(host, mail);
     }
 
     fn complete(&self, host: &mut dyn HostEnd) {
@@ -288,6 +276,36 @@ impl<F: Filter> AnyStream for Runner<F> {
         };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(stream))) {
             forget(payload);
+        }
+    }
+}
+
+impl<F: Filter> Runner<F> {
+    /// Gives the filter its events, and does what it decides.
+    fn tell(
+        &self,
+        host: &mut dyn HostEnd,
+        mail: impl IntoIterator<Item = Message<<F::Stream as HttpStream>::Event>>,
+    ) {
+        for mail in mail {
+            let flow = self.flow.get();
+            if flow.done || flow.ended {
+                return;
+            }
+            if let Message::Lost(lost) = &mail {
+                self.stats.lost.add(host, 1);
+                if *lost == TaskFailure::Panicked {
+                    self.stats.panics.add(host, 1);
+                }
+            }
+            let outcome = self.run(host, |stream, cx| match mail {
+                Message::Event(event) => stream.event(cx, event),
+                Message::Lost(_) => stream.lost(cx),
+            });
+            match outcome {
+                Outcome::Decided(resume) => self.resume(host, resume),
+                Outcome::Failed => self.reply(host, &failed()),
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ fn build() -> Option<Runtime> {
 }
 
 /// Envoy's signal handlers belong on Envoy's threads.
-fn mask_signals() {
+pub(crate) fn mask_signals() {
     if let Err(error) = nix::sys::signal::SigSet::all().thread_block() {
         tracing::warn!(%error, "signals could not be masked on a callout thread");
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use callout_common::ConfigError;
 use callout_common::api::config::{http_status, positive_duration, refuse_if};
 use callout_common::filter::unreadable::OnUnreadable;
-use callout_common::grpc::FailurePolicy;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
+use callout_common::grpc::{Calls, FailurePolicy};
 use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
@@ -40,6 +40,7 @@ pub(crate) struct Fields {
     failure_mode_allow_on: Option<Vec<String>>,
     status_on_timeout: Option<HttpStatus>,
     rules: Vec<RuleFields>,
+    calls: Calls,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,6 +89,8 @@ pub(crate) struct Callout {
     pub(crate) status_on_timeout: Option<u16>,
     /// What holds for single descriptors instead.
     pub(crate) rules: Vec<Rule>,
+    /// Where calls are made.
+    pub(crate) calls: Calls,
 }
 
 /// The limit of this proxy's own while the service is down.
@@ -118,6 +121,7 @@ impl Callout {
             failure_mode_allow_on,
             status_on_timeout,
             rules,
+            calls,
         } = fields;
         let max_error_percent = max_error_percent.unwrap_or(5);
         refuse_if(
@@ -174,6 +178,7 @@ impl Callout {
                 .as_ref()
                 .map(|status| http_status(status, "status_on_timeout"))
                 .transpose()?,
+            calls,
             rules: rules
                 .into_iter()
                 .enumerate()

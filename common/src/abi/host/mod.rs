@@ -9,21 +9,23 @@ use core::ffi::c_void;
 
 use super::bindings::newer::Newer;
 use super::bindings::required::Required;
+use super::hooks::Stream;
 use super::table::table;
 use crate::envoy::types::{Body, Map, MetadataSource};
 
 /// Envoy's side of a stream. Numbers in brackets are facts of `docs/ENVOY-FACTS.md`.
 ///
-/// Made at the start of a hook from the filter pointer that Envoy gave to it, and dropped at its
-/// end; neither `Send` nor kept. That is why every call of this folder may use the pointer: it is
-/// live, and this is its worker (F1). The calls of `end` may end the stream (F2, F3, F4); the runner
+/// Made at the start of a hook from the filter pointer that Envoy gave to it, or in the worker's turn
+/// from that of a [`Seat`](super::seat::Seat), and dropped at its end; neither `Send` nor kept. That is
+/// why every call of this folder may use the pointer: it is live, and this is its worker (F1). The
+/// calls of `end` may end the stream (F2, F3, F4); the runner
 /// ([`crate::runner`]) makes them, and uses the pointer again only when Envoy has not ended the stream
 /// meanwhile.
-pub(in crate::abi) struct AbiHost(*mut c_void);
+pub(in crate::abi) struct AbiHost(*mut c_void, Stream);
 
 impl AbiHost {
-    pub(in crate::abi) const fn new(filter: *mut c_void) -> Self {
-        Self(filter)
+    pub(in crate::abi) const fn new(filter: *mut c_void, stream: Stream) -> Self {
+        Self(filter, stream)
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a hook may change: nothing of it re-enters the filter.
 
+use std::rc::Rc;
+
 use super::{AbiHost, map_number, newer, required};
 use crate::abi::buffer::{lend, nothing};
 use crate::abi::scheduler::StreamScheduler;
-use crate::envoy::host::{HostWrite, Scheduler};
+use crate::abi::seat::Seat;
+use crate::envoy::host::{HostWrite, Scheduler, Seated};
 use crate::envoy::types::{Map, MetadataValue, MetricId, MetricOp};
 
 impl HostWrite for AbiHost {
@@ -146,5 +149,9 @@ impl HostWrite for AbiHost {
 
     fn scheduler(&mut self) -> Box<dyn Scheduler> {
         Box::new(StreamScheduler::new(self.0))
+    }
+
+    fn seated(&self) -> Option<Rc<dyn Seated>> {
+        Some(Rc::new(Seat::new(self.0, Rc::clone(&self.1))))
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Lane {
     pub(crate) status: u16,
     pub(crate) load: Load,
     pub(crate) samples: Vec<Sample>,
+    /// Its place in the report.
+    pub(crate) place: usize,
 }
 
 /// The lane that everything is compared with.
@@ -69,9 +71,15 @@ impl Suite {
         }
     }
 
-    /// Starts its Envoys in front of `upstream`, with the services at `service`.
-    pub(crate) async fn lanes(self, upstream: u16, service: u16) -> Result<Vec<Lane>> {
-        let mut lanes = Lanes { upstream, service, all: Vec::new() };
+    /// Starts its Envoys in front of `upstream`, with the services at `service`: those whose name holds
+    /// one of `only`, unless that is empty, and those without a filter.
+    pub(crate) async fn lanes(
+        self,
+        upstream: u16,
+        service: u16,
+        only: Vec<String>,
+    ) -> Result<Vec<Lane>> {
+        let mut lanes = Lanes { upstream, service, only, all: Vec::new() };
         match self {
             Self::Calls => lanes.calls().await?,
             Self::AuthzCache => lanes.authz_cache().await?,
@@ -85,6 +93,7 @@ impl Suite {
 struct Lanes {
     upstream: u16,
     service: u16,
+    only: Vec<String>,
     all: Vec<Lane>,
 }
 
@@ -96,13 +105,18 @@ impl Lanes {
         load: Load,
         filters: Vec<Value>,
     ) -> Result<()> {
+        let wanted = self.only.is_empty() || self.only.iter().any(|part| name.contains(part));
+        if !wanted && !name.starts_with(NO_FILTER) {
+            return Ok(());
+        }
         let mut bootstrap = Bootstrap::new(self.upstream, filters);
         bootstrap.service = Some(self.service);
         // Nobody reads it, and it would be most of the disk's work.
         bootstrap.hcm = json!({"access_log": null});
         let envoy = quiet(&bootstrap).await?;
         let (name, baseline) = (name.to_owned(), baseline.map(str::to_owned));
-        self.all.push(Lane { name, baseline, envoy, status: 200, load, samples: Vec::new() });
+        let (place, samples) = (self.all.len(), Vec::new());
+        self.all.push(Lane { name, baseline, envoy, status: 200, load, samples, place });
         Ok(())
     }
 
@@ -116,8 +130,17 @@ impl Lanes {
             let filter = kind.builtin(json!({}), self.service);
             self.add(&google, Some(&builtin), load, vec![filter]).await?;
             let ours = format!("callout {}", kind.name());
-            let filter = kind.module(json!({}), self.service);
-            self.add(&ours, Some(&builtin), load, vec![filter]).await?;
+            if kind == Kind::ExtProc {
+                let filter = kind.module(json!({}), self.service);
+                self.add(&ours, Some(&builtin), load, vec![filter]).await?;
+            } else {
+                for calls in ["worker", "off_thread"] {
+                    let callout = json!({"calls": calls});
+                    let filter = kind.module_with(callout, json!({}), self.service);
+                    self.add(&format!("{ours}, {calls}"), Some(&builtin), load, vec![filter])
+                        .await?;
+                }
+            }
             let by_cluster = format!("{ours}, envoy_grpc");
             let filter = kind.module(kind.by_cluster(), self.service);
             self.add(&by_cluster, Some(&builtin), load, vec![filter]).await?;
@@ -150,8 +173,9 @@ impl Lanes {
             "filter_enabled": all,
             "filter_enforced": all,
         }});
-        self.add("429 by Envoy's local_ratelimit", None, load, vec![local]).await?;
-        self.refused();
+        let limited = "429 by Envoy's local_ratelimit";
+        self.add(limited, None, load, vec![local]).await?;
+        self.refused(limited);
         for (domain, mode) in [(OVER, "cache_over_limit"), (UNDER, "lease")] {
             let builtin = format!("built-in ratelimit, {domain}");
             let fields = json!({"domain": domain});
@@ -159,11 +183,11 @@ impl Lanes {
             self.add(&builtin, None, load, vec![filter]).await?;
             let callout = json!({"mode": mode, "expected_proxies": 1});
             let filter = Kind::RateLimit.module_with(callout, fields, self.service);
-            self.add(&format!("callout ratelimit, {mode}"), Some(&builtin), load, vec![filter])
-                .await?;
+            let ours = format!("callout ratelimit, {mode}");
+            self.add(&ours, Some(&builtin), load, vec![filter]).await?;
             if domain == OVER {
-                let count = self.all.len();
-                self.all.iter_mut().skip(count - 2).for_each(|lane| lane.status = 429);
+                self.refused(&builtin);
+                self.refused(&ours);
             }
         }
         Ok(())
@@ -196,11 +220,10 @@ impl Lanes {
         Ok(())
     }
 
-    /// The last lane refuses everything.
-    fn refused(&mut self) {
-        if let Some(lane) = self.all.last_mut() {
-            lane.status = 429;
-        }
+    /// The lane `name` refuses everything.
+    fn refused(&mut self, name: &str) {
+        let lanes = self.all.iter_mut().filter(|lane| lane.name == name);
+        lanes.for_each(|lane| lane.status = 429);
     }
 
     fn builtin(&self, kind: Kind) -> Value {

@@ -145,10 +145,17 @@ fn resident_mb(pid: u32) -> Result<f64> {
     Ok(kilobytes.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }
 
-/// The median of some values.
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The value below which `part` of all lie.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a place among a few rounds"
+)]
+pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let place = (values.len() as f64 * part) as usize;
+    values.get(place.min(values.len().saturating_sub(1))).copied()
 }
 
 #[cfg(test)]
@@ -166,8 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(Vec::new()), None);
+    fn quantiles_are_taken_of_the_sorted_values() {
+        assert_eq!(quantile(vec![3.0, 1.0, 2.0], 0.5), Some(2.0));
+        assert_eq!(quantile(vec![4.0, 1.0, 2.0, 3.0], 0.25), Some(2.0));
+        assert_eq!(quantile(vec![1.0], 0.75), Some(1.0));
+        assert_eq!(quantile(Vec::new(), 0.5), None);
     }
 }

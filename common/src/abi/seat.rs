@@ -1,0 +1,36 @@
+//! A stream as its worker keeps it.
+
+use core::ffi::c_void;
+
+use super::hooks::{Stream, guard};
+use super::host::AbiHost;
+use super::scheduler::StreamScheduler;
+use crate::envoy::host::{Scheduler, Seated};
+
+/// A stream that waits on its worker. The worker has it from a hook of the stream until
+/// `stream_complete` or `filter_destroy`, whichever comes first: both take it away
+/// ([`crate::runner`]), and so does the stream's own end. In between its filter is live.
+pub(super) struct Seat {
+    filter: *mut c_void,
+    stream: Stream,
+}
+
+impl Seat {
+    /// Of the stream whose hook runs.
+    pub(super) const fn new(filter: *mut c_void, stream: Stream) -> Self {
+        Self { filter, stream }
+    }
+}
+
+impl Seated for Seat {
+    fn scheduler(&self) -> Box<dyn Scheduler> {
+        Box::new(StreamScheduler::new(self.filter))
+    }
+
+    fn deliver(&self) {
+        guard((), || {
+            let mut host = AbiHost::new(self.filter, Stream::clone(&self.stream));
+            self.stream.answered(&mut host);
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! A unary call on the worker of the request that waits for it, over that worker's own connection.
+//! The futures are polled in the worker's turns only; dropping one gives the call up.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message;
+use tonic::metadata::MetadataMap;
+
+use super::answer::{Answer, Inbound};
+use super::call::{Client, RESENDS, headers};
+use super::endpoint::ConnectionPool;
+use super::error::{Broken, CallError};
+use super::framing::framed;
+use super::http2::{self, Piece};
+use super::pool::{Connection, Pool, Pools};
+use crate::worker;
+
+/// A message as it goes over the wire.
+#[derive(Debug, Clone)]
+pub struct Framed(Bytes);
+
+impl Framed {
+    /// Frames `message`.
+    #[must_use]
+    pub fn of(message: &impl Message) -> Self {
+        Self(framed(message))
+    }
+}
+
+/// Makes calls of one method on this worker.
+pub(super) struct Caller {
+    pub(super) client: Client,
+    pub(super) endpoint: Arc<ConnectionPool>,
+    pub(super) path: &'static str,
+}
+
+impl Caller {
+    /// Makes the call.
+    pub(super) async fn unary<R: Message + Default>(
+        self,
+        message: Framed,
+        metadata: MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Result<R, CallError> {
+        let no_worker = || CallError::Internal("this thread has no worker".to_owned());
+        let pool = Pools::of(&self.endpoint).ok_or_else(no_worker)?;
+        let _permit = self.client.permit()?;
+        let attempts = self.attempts(&pool, &message, &metadata, deadline);
+        let answer = worker::until(deadline, attempts).await.ok_or(CallError::Timeout)??;
+        R::decode(answer).map_err(|error| CallError::Decode(error.to_string()))
+    }
+
+    async fn attempts(
+        &self,
+        pool: &Pool,
+        message: &Framed,
+        metadata: &MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, CallError> {
+        let (mut resends, mut retries) = (0, 0);
+        // Kept over the second attempt: it counts against the budget until it is over.
+        let mut _leave;
+        loop {
+            let begun = worker::now();
+            match self.once(pool, message, metadata, deadline).await {
+                Err(broken) if broken.resend && resends < RESENDS => resends += 1,
+                Err(Broken { error, .. }) => {
+                    let error = error.at(begun, worker::now(), deadline);
+                    let Some((delay, leave)) = self.client.again(&error, retries) else {
+                        return Err(error);
+                    };
+                    _leave = leave;
+                    retries += 1;
+                    worker::sleep(worker::now() + delay).await;
+                }
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+
+    async fn once(
+        &self,
+        pool: &Pool,
+        message: &Framed,
+        metadata: &MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Broken> {
+        let connection = pool.connection().await?;
+        let (headers, _) = headers(metadata, deadline);
+        let head = self.client.head(self.path, headers)?;
+        let sent = connection.line().sent();
+        let receiving = http2::ask(connection.sender(), head, message.0.clone()).await?;
+        let answer = Answer::new(Inbound::Dialled(receiving), self.client.max_answer);
+        let mut call = Call::begin(connection, answer, deadline);
+        let answer = call.answer.only().await;
+        call.silent = false;
+        match answer {
+            // Nothing has left since the call was begun, and nothing will.
+            Err(Broken { error: CallError::Reset(_), .. })
+                if call.connection.line().sent() == sent =>
+            {
+                Err(CallError::NotSent.into())
+            }
+            answer => {
+                if answer.as_ref().map_or_else(|broken| !broken.error.is_silence(), |_| true) {
+                    call.connection.answered();
+                    self.endpoint_answered(&call.connection);
+                }
+                answer
+            }
+        }
+    }
+
+    fn endpoint_answered(&self, connection: &Connection) {
+        if connection.prove() {
+            self.endpoint.proved();
+        }
+    }
+}
+
+/// One attempt on the wire.
+struct Call {
+    connection: Rc<Connection>,
+    answer: Answer,
+    deadline: Option<Instant>,
+    /// The service has said nothing yet.
+    silent: bool,
+}
+
+impl Call {
+    fn begin(connection: Rc<Connection>, answer: Answer, deadline: Option<Instant>) -> Self {
+        connection.begun();
+        Self { connection, answer, deadline, silent: true }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.connection.over();
+        if self.silent && self.deadline.is_some_and(|at| worker::now() >= at) {
+            self.connection.was_silent();
+        }
+        let Some(rest) = self.answer.rest() else { return };
+        if self.connection.may_reset() {
+            // What has not ended is reset when it is dropped.
+            return;
+        }
+        let left = LeftOpen::new(&self.connection);
+        worker::detach(async move {
+            let _left = left;
+            drain(rest).await;
+        });
+    }
+}
+
+/// A call that goes on though nobody waits for it.
+struct LeftOpen(Rc<Connection>);
+
+impl LeftOpen {
+    fn new(connection: &Rc<Connection>) -> Self {
+        connection.left_open(true);
+        Self(Rc::clone(connection))
+    }
+}
+
+impl Drop for LeftOpen {
+    fn drop(&mut self) {
+        self.0.left_open(false);
+    }
+}
+
+/// Reads a call to its end, for nobody.
+async fn drain(mut rest: Inbound) {
+    while let Ok(Piece::Head(..) | Piece::Data(_)) = rest.next().await {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+//! The connections of one worker to its targets. Dialling happens on the runtime; the open socket
+//! is posted here.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+
+use super::endpoint::ConnectionPool;
+use super::error::CallError;
+use super::http2::builder;
+use crate::tasks::runtime;
+use crate::worker::{self, Line, Socket};
+
+/// Connections of a worker to one target. There is more than one only where the service's limit of
+/// streams, or calls that it left open, ask for more.
+const CONNECTIONS: usize = 4;
+/// Deadlines in a row without any answer after which a connection counts as dead.
+const MUTE_DEADLINES: u32 = 3;
+/// A connection that ends sooner, and without an answer, was none.
+const FLEETING: Duration = Duration::from_secs(1);
+/// Calls that may be given up by a reset without an answer in between. Services end connections whose
+/// calls are reset too often, and with them the calls of others.
+const RESETS: u32 = 10;
+/// Answers that make good for one reset.
+const ANSWERS_PER_RESET: u32 = 4;
+/// Calls that nobody waits for, after which no new ones start on their connection.
+const LEFT_OPEN: u32 = 256;
+
+/// The pools of a worker, by endpoint.
+#[derive(Default)]
+pub(super) struct Pools(RefCell<HashMap<usize, Rc<Pool>>>);
+
+impl Pools {
+    /// This worker's pool for `endpoint`; `None` where there is no worker.
+    pub(super) fn of(endpoint: &Arc<ConnectionPool>) -> Option<Rc<Pool>> {
+        let pools = worker::kept::<Self>()?;
+        let key = Arc::as_ptr(endpoint).addr();
+        let mut pools = pools.0.borrow_mut();
+        if let Some(pool) = pools.get(&key)
+            && pool.endpoint.strong_count() > 0
+        {
+            return Some(Rc::clone(pool));
+        }
+        // What nobody is configured with any more goes, and with it its connections.
+        pools.retain(|_, pool| pool.endpoint.strong_count() > 0);
+        let pool = Rc::new(Pool {
+            endpoint: Arc::downgrade(endpoint),
+            open: RefCell::default(),
+            attempt: RefCell::default(),
+        });
+        pools.insert(key, Rc::clone(&pool));
+        Some(pool)
+    }
+}
+
+/// The connections of this worker to one target.
+pub(super) struct Pool {
+    endpoint: Weak<ConnectionPool>,
+    open: RefCell<Vec<Rc<Connection>>>,
+    attempt: RefCell<Option<Rc<ConnectFuture>>>,
+}
+
+/// An attempt to connect, for all who wait.
+#[derive(Default)]
+struct ConnectFuture {
+    post: Arc<Post>,
+    /// Why it failed.
+    failed: RefCell<Option<CallError>>,
+}
+
+/// Where the runtime leaves a socket, and whom it wakes.
+#[derive(Default)]
+struct Post(Mutex<Posted>);
+
+#[derive(Default)]
+struct Posted {
+    dialled: Option<Result<Socket, CallError>>,
+    waiting: Vec<Waker>,
+}
+
+impl Post {
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, dialled: Result<Socket, CallError>) {
+        let waiting = {
+            let mut post = self.lock();
+            post.dialled = Some(dialled);
+            std::mem::take(&mut post.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Result<Socket, CallError>> {
+        let mut post = self.lock();
+        if let Some(dialled) = post.dialled.take() {
+            return Poll::Ready(dialled);
+        }
+        if !post.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            post.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// Says that nothing comes, if the work that would have delivered is dropped.
+struct Promise(Option<Arc<Post>>);
+
+impl Promise {
+    fn keep(mut self, dialled: Result<Socket, CallError>) {
+        if let Some(post) = self.0.take() {
+            post.deliver(dialled);
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if let Some(post) = self.0.take() {
+            post.deliver(Err(CallError::Connect("the attempt was dropped".to_owned())));
+        }
+    }
+}
+
+impl Pool {
+    /// A connection for one call: the one with the fewest.
+    pub(super) async fn connection(&self) -> Result<Rc<Connection>, CallError> {
+        let mut waits = None;
+        poll_fn(|cx| {
+            if let Some(connection) = self.best() {
+                return Poll::Ready(Ok(connection));
+            }
+            let attempt = match &waits {
+                Some(attempt) => Rc::clone(attempt),
+                None => Rc::clone(waits.insert(self.attempt())),
+            };
+            self.poll_attempt(&attempt, cx)
+        })
+        .await
+    }
+
+    /// The open connection with the fewest calls. Begins to make one more where that has as many as
+    /// the service lets it have.
+    fn best(&self) -> Option<Rc<Connection>> {
+        let mut open = self.open.borrow_mut();
+        if open.iter().any(|connection| connection.was_fleeting())
+            && let Some(endpoint) = self.endpoint.upgrade()
+        {
+            endpoint.failed(CallError::Connect("the peer closes connections at once".to_owned()));
+        }
+        open.retain(|connection| connection.usable());
+        let best = Rc::clone(open.iter().min_by_key(|connection| connection.calls.get())?);
+        let more = best.is_full() && open.len() < CONNECTIONS;
+        drop(open);
+        if more && self.attempt.borrow().is_none() {
+            // Whoever asks next takes what comes of it.
+            drop(self.attempt());
+        }
+        let arrived = self.attempt.borrow().clone();
+        if let Some(attempt) = arrived {
+            let _ = self.poll_attempt(&attempt, &Context::from_waker(Waker::noop()));
+        }
+        Some(best)
+    }
+
+    /// The attempt that is under way, or a new one.
+    fn attempt(&self) -> Rc<ConnectFuture> {
+        let mut current = self.attempt.borrow_mut();
+        if let Some(attempt) = &*current {
+            return Rc::clone(attempt);
+        }
+        let attempt = Rc::new(ConnectFuture::default());
+        *current = Some(Rc::clone(&attempt));
+        let promise = Promise(Some(Arc::clone(&attempt.post)));
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            // Where no thread can be had, dropping the work says so.
+            let _ = runtime::spawn(async move { promise.keep(endpoint.socket().await) });
+        }
+        attempt
+    }
+
+    fn poll_attempt(
+        &self,
+        attempt: &Rc<ConnectFuture>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Rc<Connection>, CallError>> {
+        if let Some(error) = &*attempt.failed.borrow() {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let Poll::Ready(dialled) = attempt.post.poll(cx) else { return Poll::Pending };
+        let mut current = self.attempt.borrow_mut();
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, attempt)) {
+            *current = None;
+        }
+        drop(current);
+        let opened = dialled.and_then(|socket| {
+            worker::open(socket, &builder()).map_err(|error| CallError::Internal(error.to_string()))
+        });
+        Poll::Ready(match opened {
+            Ok((line, send)) => {
+                let connection = Rc::new(Connection::new(line, send));
+                self.open.borrow_mut().push(Rc::clone(&connection));
+                Ok(connection)
+            }
+            Err(error) => {
+                *attempt.failed.borrow_mut() = Some(error.clone());
+                Err(error)
+            }
+        })
+    }
+}
+
+/// One connection.
+pub(super) struct Connection {
+    line: Arc<Line>,
+    send: SendRequest<Bytes>,
+    calls: Cell<usize>,
+    mute: Cell<u32>,
+    opened: Instant,
+    /// The service has answered a call here.
+    proved: Cell<bool>,
+    budget: Budget,
+    left_open: Cell<u32>,
+}
+
+impl Connection {
+    fn new(line: Arc<Line>, send: SendRequest<Bytes>) -> Self {
+        Self {
+            line,
+            send,
+            calls: Cell::new(0),
+            mute: Cell::new(0),
+            opened: worker::now(),
+            proved: Cell::new(false),
+            budget: Budget::new(),
+            left_open: Cell::new(0),
+        }
+    }
+
+    /// Whether calls may start here.
+    fn usable(&self) -> bool {
+        // A service that goes away lets calls end that it has, and takes no more.
+        let takes = || {
+            let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+            !matches!(ready, Poll::Ready(Err(_)))
+        };
+        self.line.is_open()
+            && takes()
+            && self.mute.get() < MUTE_DEADLINES
+            && self.left_open.get() < LEFT_OPEN
+    }
+
+    fn is_full(&self) -> bool {
+        let left_open = usize::try_from(self.left_open.get()).unwrap_or_default();
+        self.calls.get() + left_open >= self.send.current_max_send_streams()
+    }
+
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// A handle for one call.
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+        self.send.clone()
+    }
+
+    /// The service has answered. Whether that is news.
+    pub(super) fn prove(&self) -> bool {
+        !self.proved.replace(true)
+    }
+
+    /// Whether it ended so soon that the service can't be said to have been there.
+    fn was_fleeting(&self) -> bool {
+        !self.line.is_open() && !self.proved.get() && self.opened.elapsed() < FLEETING
+    }
+
+    pub(super) fn begun(&self) {
+        self.calls.set(self.calls.get() + 1);
+        self.line.touch(worker::now());
+    }
+
+    pub(super) fn over(&self) {
+        self.calls.set(self.calls.get().saturating_sub(1));
+    }
+
+    /// The service has said nothing to a call for as long as it had.
+    pub(super) fn was_silent(&self) {
+        self.mute.set(self.mute.get().saturating_add(1));
+    }
+
+    /// The service has said something to a call.
+    pub(super) fn answered(&self) {
+        self.mute.set(0);
+        self.budget.answered();
+    }
+
+    /// Whether a call may be reset; if not, it is to be left open until the service ends it.
+    pub(super) fn may_reset(&self) -> bool {
+        self.budget.spend()
+    }
+
+    /// So many more, or fewer, calls are left open.
+    pub(super) fn left_open(&self, more: bool) {
+        let now = self.left_open.get();
+        self.left_open.set(if more { now + 1 } else { now.saturating_sub(1) });
+    }
+}
+
+/// How often calls may be reset: in a burst, and in the long run as a part of all that were
+/// answered.
+struct Budget {
+    resets: Cell<u32>,
+    answers: Cell<u32>,
+}
+
+impl Budget {
+    const fn new() -> Self {
+        Self { resets: Cell::new(RESETS), answers: Cell::new(0) }
+    }
+
+    fn answered(&self) {
+        let answers = self.answers.get() + 1;
+        if answers < ANSWERS_PER_RESET {
+            return self.answers.set(answers);
+        }
+        self.answers.set(0);
+        self.resets.set((self.resets.get() + 1).min(RESETS));
+    }
+
+    fn spend(&self) -> bool {
+        let left = self.resets.get();
+        self.resets.set(left.saturating_sub(1));
+        left > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_are_few_at_once_and_a_fraction_of_the_answers_in_the_long_run() {
+        let budget = Budget::new();
+        assert_eq!((0..100).filter(|_| budget.spend()).count(), 10);
+        (0..8).for_each(|_| budget.answered());
+        assert_eq!((0..100).filter(|_| budget.spend()).count(), 2);
+        (0..1000).for_each(|_| budget.answered());
+        assert_eq!((0..100).filter(|_| budget.spend()).count(), 10);
+    }
+}

@@ -1,0 +1,203 @@
+//! One HTTP/2 connection of a worker: the crate `h2` over a [`Wire`], driven in the worker's turns,
+//! and by the doorbell while no stream of the worker waits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use h2::client::{Builder, Connection, SendRequest};
+use mio::Token;
+
+use super::bell::{Bell, Ready, Told};
+use super::doorbell::Doorbell;
+use super::wire::{Io, Socket, Wire};
+
+/// A connection that nobody has used for so long is closed.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// A connection that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    #[error("{0}")]
+    Http(#[from] h2::Error),
+    #[error("the socket can't be watched: {0}")]
+    Watch(#[from] std::io::Error),
+    #[error("the connection's preface does not fit")]
+    Preface,
+    #[error("this thread has no worker")]
+    NoWorker,
+}
+
+/// One connection.
+pub(crate) struct Line {
+    number: usize,
+    wire: Arc<Wire>,
+    doorbell: Arc<Doorbell>,
+    waker: Waker,
+    pulse: Arc<Pulse>,
+    /// `None` when it has ended.
+    connection: Mutex<Option<Connection<Io, Bytes>>>,
+    closed: AtomicBool,
+    born: Instant,
+    /// Seconds after `born` at which it was used last.
+    used: AtomicU64,
+}
+
+/// Wakes a line.
+struct Pulse {
+    number: usize,
+    bell: Arc<Bell>,
+    doorbell: Arc<Doorbell>,
+    queued: AtomicBool,
+}
+
+impl Wake for Pulse {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel)
+            && self.bell.wake(Ready::Line(self.number)) == Told::Nobody
+        {
+            self.doorbell.wake();
+        }
+    }
+}
+
+impl Line {
+    /// Opens HTTP/2 on `socket`, for the worker behind `bell`.
+    ///
+    /// # Errors
+    /// When the socket can't be watched.
+    pub(crate) fn open(
+        socket: Socket,
+        builder: &Builder,
+        bell: &Arc<Bell>,
+        doorbell: &Arc<Doorbell>,
+    ) -> Result<(Arc<Self>, SendRequest<Bytes>), LineError> {
+        let number = doorbell.number();
+        let wire = Wire::new(socket);
+        let pulse = Arc::new(Pulse {
+            number,
+            bell: Arc::clone(bell),
+            doorbell: Arc::clone(doorbell),
+            queued: AtomicBool::new(false),
+        });
+        // The preface is gathered, and so is there at once.
+        let (send, connection) = builder
+            .handshake::<_, Bytes>(Io(Arc::clone(&wire)))
+            .now_or_never()
+            .ok_or(LineError::Preface)??;
+        let line = Arc::new(Self {
+            number,
+            wire,
+            doorbell: Arc::clone(doorbell),
+            waker: Waker::from(Arc::clone(&pulse)),
+            pulse,
+            connection: Mutex::new(Some(connection)),
+            closed: AtomicBool::new(false),
+            born: Instant::now(),
+            used: AtomicU64::new(0),
+        });
+        line.wire.register(doorbell.registry(), Token(number))?;
+        doorbell.watch(&line);
+        line.wake();
+        Ok((line, send))
+    }
+
+    pub(crate) const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whether calls may start here.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Acquire)
+    }
+
+    /// Bytes that its socket took so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.wire.sent()
+    }
+
+    /// Has it driven.
+    pub(crate) fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+
+    /// Doorbell: its socket has something to say.
+    pub(crate) fn stirred(&self, closing: bool) {
+        self.wire.look_again(closing);
+        self.wake();
+    }
+
+    /// Reads what has come, and writes what is to go. On its worker, in a turn, and on the doorbell's
+    /// thread while no stream of the worker waits. `fresh` when it is the first time in a turn: then
+    /// the socket is read without being told of anything.
+    pub(crate) fn drive(&self, fresh: bool) {
+        // Cleared first: what wakes it from now on is seen after this.
+        self.pulse.queued.store(false, Ordering::Release);
+        if fresh {
+            self.wire.begin();
+            self.wire.look_again(false);
+        }
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(connection) = &mut *slot else { return };
+        let mut cx = Context::from_waker(&self.waker);
+        // A fault of the library ends this connection, and nothing else.
+        let polled = catch_unwind(AssertUnwindSafe(|| connection.poll_unpin(&mut cx)));
+        let ended = match polled {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(Ok(()))) => Some("closed".to_owned()),
+            Ok(Poll::Ready(Err(error))) => Some(error.to_string()),
+            Err(payload) => {
+                std::mem::forget(payload);
+                Some("its library failed".to_owned())
+            }
+        };
+        let sent = self.wire.flush(self.doorbell.registry(), Token(self.number));
+        match (ended, sent) {
+            (Some(reason), _) => self.end(&mut slot, &reason),
+            // The library sees the error when it is polled again, and tells the calls.
+            (None, Err(_)) => self.wake(),
+            (None, Ok(())) if self.wire.has_more() => self.wake(),
+            (None, Ok(())) => {}
+        }
+    }
+
+    /// Closes it: its calls fail.
+    pub(crate) fn close(&self, reason: &str) {
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(&mut slot, reason);
+    }
+
+    fn end(&self, slot: &mut Option<Connection<Io, Bytes>>, reason: &str) {
+        self.closed.store(true, Ordering::Release);
+        let Some(connection) = slot.take() else { return };
+        tracing::debug!(reason, "a connection to a service ended");
+        // Where it can't be deregistered, closing the socket does.
+        let _ = self.wire.deregister(self.doorbell.registry());
+        self.doorbell.forget(self.number);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(connection))) {
+            std::mem::forget(payload);
+        }
+    }
+
+    /// Notes that it is in use.
+    pub(crate) fn touch(&self, now: Instant) {
+        let age = now.saturating_duration_since(self.born).as_secs();
+        self.used.store(age, Ordering::Relaxed);
+    }
+
+    /// Doorbell: closes it when nobody has used it for long.
+    pub(crate) fn close_if_idle(&self, now: Instant) {
+        let used = self.born + Duration::from_secs(self.used.load(Ordering::Relaxed));
+        if now.saturating_duration_since(used) > IDLE {
+            self.close("nobody uses it");
+        }
+    }
+}

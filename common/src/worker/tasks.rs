@@ -1,0 +1,143 @@
+//! The futures that run on a worker. They are polled in its turns only.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::bell::{Bell, Ready};
+use super::seats::Ticket;
+
+pub(crate) type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Names a task. It says nothing once the task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskId {
+    slot: usize,
+    era: u64,
+}
+
+struct Slot {
+    era: u64,
+    work: Option<Work>,
+    /// Whom to tell when it has ended.
+    ticket: Option<Ticket>,
+    // A slot keeps its waker: what a task that has ended wakes is another's spurious poll.
+    pulse: Arc<Pulse>,
+    waker: Waker,
+}
+
+/// Wakes what is in a slot.
+struct Pulse {
+    slot: usize,
+    bell: Arc<Bell>,
+    queued: AtomicBool,
+}
+
+impl Wake for Pulse {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            // Without a carrier it waits for the next one: a task needs its worker.
+            let _ = self.bell.wake(Ready::Task(self.slot));
+        }
+    }
+}
+
+/// A task that is taken out to be polled. Nothing of the worker is borrowed meanwhile.
+pub(crate) struct Taken {
+    slot: usize,
+    work: Work,
+    waker: Waker,
+}
+
+impl Taken {
+    /// Polls it.
+    pub(crate) fn poll(&mut self) -> Poll<()> {
+        self.work.as_mut().poll(&mut Context::from_waker(&self.waker))
+    }
+}
+
+/// All tasks of a worker.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+impl Tasks {
+    /// Adds `work`, which is polled in the next turn.
+    pub(crate) fn add(
+        &mut self,
+        work: Work,
+        ticket: Option<Ticket>,
+        bell: &Arc<Bell>,
+    ) -> (TaskId, Waker) {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None => {
+                let slot = self.slots.len();
+                let pulse = Arc::new(Pulse {
+                    slot,
+                    bell: Arc::clone(bell),
+                    queued: AtomicBool::new(false),
+                });
+                let waker = Waker::from(Arc::clone(&pulse));
+                self.slots.push(Slot { era: 0, work: None, ticket: None, pulse, waker });
+                slot
+            }
+        };
+        match self.slots.get_mut(number) {
+            Some(slot) => {
+                (slot.work, slot.ticket) = (Some(work), ticket);
+                (TaskId { slot: number, era: slot.era }, slot.waker.clone())
+            }
+            // The number is one of a slot.
+            None => (TaskId { slot: number, era: 0 }, Waker::noop().clone()),
+        }
+    }
+
+    /// Takes the task in `slot` out, to be polled.
+    pub(crate) fn take(&mut self, slot: usize) -> Option<Taken> {
+        let entry = self.slots.get_mut(slot)?;
+        // Cleared before the poll: what wakes it from now on is seen after it.
+        entry.pulse.queued.store(false, Ordering::Release);
+        Some(Taken { slot, work: entry.work.take()?, waker: entry.waker.clone() })
+    }
+
+    /// Puts a task back that goes on.
+    pub(crate) fn put_back(&mut self, task: Taken) {
+        if let Some(entry) = self.slots.get_mut(task.slot) {
+            entry.work = Some(task.work);
+        }
+    }
+
+    /// The task has ended. Whom to tell; its remains are to be dropped with nothing borrowed.
+    pub(crate) fn ended(&mut self, task: Taken) -> (Option<Ticket>, Work) {
+        let ticket = self.slots.get_mut(task.slot).and_then(|entry| {
+            entry.era += 1;
+            entry.ticket.take()
+        });
+        self.free.push(task.slot);
+        (ticket, task.work)
+    }
+
+    /// Removes a task before its end; to be dropped with nothing borrowed.
+    pub(crate) fn cancel(&mut self, task: TaskId) -> Option<Work> {
+        let entry = self.slots.get_mut(task.slot).filter(|entry| entry.era == task.era)?;
+        entry.era += 1;
+        entry.ticket = None;
+        let work = entry.work.take();
+        self.free.push(task.slot);
+        work
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn clear(&mut self) -> Vec<Work> {
+        self.slots.drain(..).filter_map(|slot| slot.work).collect()
+    }
+}

@@ -1,0 +1,238 @@
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::envoy::host::Scheduler;
+
+/// What a test waits for at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The loop of an Envoy worker: this thread.
+pub(crate) struct Loop {
+    commits: Sender<u64>,
+    events: Receiver<u64>,
+}
+
+#[derive(Clone)]
+struct Commits(Sender<u64>);
+
+impl Scheduler for Commits {
+    fn commit(&self, event: u64) {
+        // A test that is over takes no events.
+        let _ = self.0.send(event);
+    }
+}
+
+/// A stream that counts how often it was told.
+pub(crate) struct Waiter {
+    commits: Sender<u64>,
+    pub(crate) told: Cell<usize>,
+}
+
+impl Seated for Waiter {
+    fn scheduler(&self) -> Box<dyn Scheduler> {
+        Box::new(Commits(self.commits.clone()))
+    }
+
+    fn deliver(&self) {
+        self.told.set(self.told.get() + 1);
+    }
+}
+
+impl Loop {
+    pub(crate) fn new() -> Self {
+        let (commits, events) = channel();
+        Self { commits, events }
+    }
+
+    pub(crate) fn seat(&self) -> (Place, Rc<Waiter>) {
+        let waiter = Rc::new(Waiter { commits: self.commits.clone(), told: Cell::new(0) });
+        let seated: Rc<dyn Seated> = Rc::<Waiter>::clone(&waiter);
+        (Place::take(seated).unwrap(), waiter)
+    }
+
+    /// Fires one event; `false` when none is committed for so long.
+    pub(crate) fn fire(&self, patience: Duration) -> bool {
+        let event = self.events.recv_timeout(patience);
+        event.map(turn).is_ok()
+    }
+
+    /// Fires events until `done`.
+    pub(crate) fn until(&self, done: impl Fn() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done() {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(self.fire(left), "no event, and it is not done");
+        }
+    }
+
+    /// Runs `work` for one stream to its end.
+    pub(crate) fn run<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> T {
+        let (mut place, waiter) = self.seat();
+        let result = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&result);
+        place.start(async move {
+            *slot.borrow_mut() = Some(work.await);
+        });
+        self.until(|| waiter.told.get() > 0);
+        result.take().unwrap()
+    }
+}
+
+fn now_or_never(events: &Loop) -> bool {
+    events.fire(Duration::ZERO)
+}
+
+#[test]
+fn work_runs_in_a_turn_and_its_stream_is_told_in_the_same() {
+    let events = Loop::new();
+    let (mut place, waiter) = events.seat();
+    let ran = Rc::new(Cell::new(false));
+    let flag = Rc::clone(&ran);
+    place.start(async move { flag.set(true) });
+    assert!(!ran.get());
+    assert!(now_or_never(&events));
+    assert!(ran.get());
+    assert_eq!(waiter.told.get(), 1);
+    assert!(!now_or_never(&events));
+}
+
+#[test]
+fn all_that_one_round_of_the_loop_starts_takes_one_event() {
+    let events = Loop::new();
+    let mut streams: Vec<_> = (0..50).map(|_| events.seat()).collect();
+    for (place, _) in &mut streams {
+        place.start(async {});
+    }
+    assert!(now_or_never(&events));
+    assert!(streams.iter().all(|(_, waiter)| waiter.told.get() == 1));
+    assert!(!now_or_never(&events));
+}
+
+#[test]
+fn one_turn_tells_64_streams_and_the_rest_are_told_in_the_next() {
+    let events = Loop::new();
+    let mut streams: Vec<_> = (0..100).map(|_| events.seat()).collect();
+    for (place, _) in &mut streams {
+        place.start(async {});
+    }
+    let told = |streams: &[(Place, Rc<Waiter>)]| {
+        streams.iter().map(|(_, waiter)| waiter.told.get()).sum::<usize>()
+    };
+    assert!(now_or_never(&events));
+    assert_eq!(told(&streams), 64);
+    assert!(now_or_never(&events));
+    assert_eq!(told(&streams), 100);
+}
+
+#[test]
+fn work_ends_with_its_stream_and_nobody_else_is_told() {
+    struct Dropped(Rc<Cell<bool>>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.set(true);
+        }
+    }
+    let events = Loop::new();
+    let (mut place, waiter) = events.seat();
+    let dropped = Rc::new(Cell::new(false));
+    let guard = Dropped(Rc::clone(&dropped));
+    place.start(async move {
+        let _guard = guard;
+        std::future::pending::<()>().await;
+    });
+    assert!(now_or_never(&events));
+    drop(place);
+    assert!(dropped.get());
+    let (mut next, other) = events.seat();
+    next.start(async {});
+    events.until(|| other.told.get() == 1);
+    assert_eq!(waiter.told.get(), 0);
+}
+
+#[test]
+fn what_a_stream_took_with_it_is_announced_through_the_next() {
+    let events = Loop::new();
+    let (mut first, _) = events.seat();
+    let (mut second, waiter) = events.seat();
+    first.start(async {});
+    second.start(async {});
+    // Both were announced by one event, on the scheduler of the first.
+    let lost = events.events.try_recv().unwrap();
+    drop(first);
+    turn(lost);
+    assert_eq!(waiter.told.get(), 0, "an event of a stream that has ended is no turn");
+    assert!(now_or_never(&events));
+    assert_eq!(waiter.told.get(), 1);
+}
+
+#[test]
+fn other_threads_wake_work_and_the_doorbell_rings_for_deadlines() {
+    let events = Loop::new();
+    let (send, receive) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || send.send(7).unwrap());
+    assert_eq!(events.run(receive).unwrap(), 7);
+    let at = Instant::now() + Duration::from_millis(20);
+    events.run(sleep(at));
+    assert!(Instant::now() >= at);
+    assert_eq!(events.run(until(Some(at), std::future::pending::<()>())), None);
+    assert_eq!(events.run(until(Some(at), async { 1 })), Some(1));
+}
+
+#[test]
+fn a_panic_of_one_task_is_its_own_end_only() {
+    let events = Loop::new();
+    let (mut place, waiter) = events.seat();
+    place.start(async { panic!("a fault") });
+    let (mut other, second) = events.seat();
+    other.start(async {});
+    events.until(|| second.told.get() == 1);
+    assert_eq!(waiter.told.get(), 1);
+}
+
+#[test]
+fn the_doorbell_survives_a_panic_in_its_thread() {
+    struct Broken;
+    impl Scheduler for Broken {
+        fn commit(&self, _: u64) {
+            assert!(std::thread::current().name() != Some("callout-bell"), "a fault");
+        }
+    }
+    let bell = Arc::new(Bell::new());
+    let doorbell = Doorbell::join(&bell).unwrap();
+    let _ = bell.carry(Some(Box::new(Broken)));
+    let (earlier, _) = bell.finish(false, Some(Instant::now()));
+    assert!(earlier);
+    doorbell.wake();
+    let events = Loop::new();
+    for _ in 0..3 {
+        events.run(sleep(Instant::now() + Duration::from_millis(5)));
+    }
+    doorbell.leave(&bell);
+}
+
+#[test]
+fn a_worker_that_ends_with_work_and_connections_open_ends_cleanly() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let events = Loop::new();
+        let (mut place, _) = events.seat();
+        let socket = std::net::TcpStream::connect(address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (_line, send) = open(socket.into(), &h2::client::Builder::new()).unwrap();
+        place.start(async move {
+            let (answer, _) =
+                send.ready().await.unwrap().send_request(http::Request::new(()), true).unwrap();
+            let _ = answer.await;
+        });
+        assert!(now_or_never(&events));
+        // As when Envoy ends a worker with its streams already gone, but not their remains.
+        detach(std::future::pending());
+        std::mem::forget(place);
+    })
+    .join()
+    .unwrap();
+}

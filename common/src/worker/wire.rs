@@ -1,0 +1,282 @@
+//! A socket without a reactor: read when its worker takes a turn, written once at the end of it.
+//!
+//! What goes out is gathered and sent by [`Wire::flush`]; over a bound the writer has to wait. The
+//! doorbell says when there is something to read again: the socket is registered edge by edge, so
+//! reading goes on until nothing is left.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that may wait for the socket. Whoever has more to write waits for it, too.
+const OUT_BOUND: usize = 256 << 10;
+/// Bytes that one read takes.
+const IN_BYTES: usize = 64 << 10;
+/// Reads of one turn: a peer that sends without end must not keep its worker.
+const IN_READS: u32 = 16;
+
+/// An open connection's socket, in non-blocking mode.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl From<std::net::TcpStream> for Socket {
+    fn from(stream: std::net::TcpStream) -> Self {
+        Self::Tcp(TcpStream::from_std(stream))
+    }
+}
+
+impl From<std::os::unix::net::UnixStream> for Socket {
+    fn from(stream: std::os::unix::net::UnixStream) -> Self {
+        Self::Unix(UnixStream::from_std(stream))
+    }
+}
+
+impl Socket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A socket with what was read and what is to be written.
+pub(crate) struct Wire {
+    state: Mutex<State>,
+    /// There may be something to read.
+    readable: AtomicBool,
+    /// The peer has closed its side: everything up to the end is to be read.
+    closing: AtomicBool,
+    /// Bytes that the socket took.
+    sent: AtomicU64,
+}
+
+struct State {
+    socket: Socket,
+    inbox: Box<[u8]>,
+    read: std::ops::Range<usize>,
+    /// Reads that are left in this turn.
+    reads: u32,
+    out: Vec<u8>,
+    failed: Option<io::ErrorKind>,
+    /// The doorbell tells of room in the socket, too.
+    awaits_room: bool,
+}
+
+impl Wire {
+    pub(crate) fn new(socket: Socket) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                socket,
+                inbox: vec![0; IN_BYTES].into_boxed_slice(),
+                read: 0..0,
+                reads: IN_READS,
+                out: Vec::new(),
+                failed: None,
+                awaits_room: false,
+            }),
+            readable: AtomicBool::new(true),
+            closing: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(self.lock().socket.source(), token, Interest::READABLE)
+    }
+
+    pub(crate) fn deregister(&self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(self.lock().socket.source())
+    }
+
+    /// Bytes that the socket took so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Something may have come, or, if `closing`, the end.
+    pub(crate) fn look_again(&self, closing: bool) {
+        if closing {
+            self.closing.store(true, Ordering::Release);
+        }
+        self.readable.store(true, Ordering::Release);
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin(&self) {
+        self.lock().reads = IN_READS;
+    }
+
+    /// Whether the turn's reads were not enough.
+    pub(crate) fn has_more(&self) -> bool {
+        self.lock().reads == 0
+    }
+
+    /// Sends what was gathered, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// When the connection is broken, or its socket can't be waited for.
+    pub(crate) fn flush(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let mut state = self.lock();
+        let State { socket, out, awaits_room, .. } = &mut *state;
+        let mut at = 0;
+        let done = loop {
+            let rest = out.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match socket.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => at += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.sent.fetch_add(u64::try_from(at).unwrap_or_default(), Ordering::Relaxed);
+        out.drain(..at);
+        let awaits = done.is_ok() && !out.is_empty();
+        if awaits != *awaits_room {
+            *awaits_room = awaits;
+            let room =
+                if awaits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            registry.reregister(socket.source(), token, room)?;
+        }
+        if let Err(error) = &done {
+            state.failed = Some(error.kind());
+        }
+        done
+    }
+
+    /// Reads into `buffer`; `None` when there is nothing now, 0 bytes at the end.
+    fn read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<Option<usize>> {
+        let mut state = self.lock();
+        // What came before a write failed is worth reading.
+        let nothing = match state.failed {
+            Some(kind) => Err(kind.into()),
+            None => Ok(None),
+        };
+        if state.read.is_empty() {
+            // Cleared before the read: what comes after it says so again.
+            if !self.readable.swap(false, Ordering::AcqRel) && !self.closing.load(Ordering::Acquire)
+            {
+                return nothing;
+            }
+            if state.reads == 0 {
+                self.readable.store(true, Ordering::Release);
+                return Ok(None);
+            }
+            state.reads -= 1;
+            let State { socket, inbox, read, .. } = &mut *state;
+            let count = loop {
+                match socket.read(inbox) {
+                    Ok(count) => break count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return nothing,
+                    Err(error) => return Err(error),
+                }
+            };
+            if count == inbox.len() {
+                self.readable.store(true, Ordering::Release);
+            }
+            *read = 0..count;
+        }
+        let range = state.read.clone();
+        let have = state.inbox.get(range.clone()).unwrap_or_default();
+        let count = have.len().min(buffer.remaining());
+        buffer.put_slice(have.get(..count).unwrap_or_default());
+        state.read = range.start + count..range.end;
+        Ok(Some(count))
+    }
+
+    /// Takes `bytes` to be sent; how many, or `None` while the bound is reached.
+    fn gather(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let mut state = self.lock();
+        if let Some(kind) = state.failed {
+            return Err(kind.into());
+        }
+        let room = OUT_BOUND.saturating_sub(state.out.len());
+        if room == 0 {
+            return Ok(None);
+        }
+        let count = bytes.len().min(room);
+        state.out.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        Ok(Some(count))
+    }
+}
+
+/// A [`Wire`] as tokio's traits want it. Nothing is registered with the context: the connection is
+/// polled again when the doorbell says so.
+pub(crate) struct Io(pub(crate) Arc<Wire>);
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.0.read(buffer) {
+            Ok(Some(_)) => Poll::Ready(Ok(())),
+            Ok(None) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.0.gather(bytes) {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
