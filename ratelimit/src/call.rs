@@ -165,7 +165,7 @@ fn heard(answer: Result<RateLimitResponse, CallError>, permit: &mut Permit) -> C
     match &answer {
         Err(error) if error.is_silence() => permit.failed(Instant::now()),
         // Our own: it says nothing of the service.
-        Err(CallError::Overload) => {}
+        Err(CallError::Overload | CallError::Unread | CallError::Internal(_)) => {}
         _ => permit.answered(),
     }
     answer.map_err(Failure::Call)
