@@ -19,13 +19,13 @@ use callout_common::cluster_streams::ClusterStreams;
 use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
+use apply::state::Stream;
 use call::check_call::CheckResult;
 use call::single_flight::SingleFlight;
 use config::{Config, Route};
 use memory::cache::Cache;
 use memory::key::Keys;
 use stats::Stats;
-use stream::Stream;
 
 /// The configured filter.
 #[derive(Debug)]

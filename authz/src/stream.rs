@@ -6,62 +6,23 @@ use std::time::{Duration, Instant, SystemTime};
 use callout_common::api::config::since_epoch;
 use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{Body as BodyKind, MetadataSource};
-use callout_common::filter::call_stats::Waiting;
 use callout_common::grpc::{Calls, Failure, MetadataMap, Service, entries};
-use callout_common::{BodyEdit, EventAction, HookStatus, HttpStream, StopMode, StreamContext};
+use callout_common::{BodyEdit, EventAction, HookStatus, HttpStream, StopMode};
 use callout_protos::envoy::config::core::v3::Metadata;
 
-use crate::Authz;
 use crate::access_log::Source;
 use crate::access_log::shadow;
 use crate::apply::Applied;
 use crate::apply::headers;
-use crate::call::check_call::{CheckCall, CheckResult};
-use crate::config::{BodyLimits, CheckSettings, Config, Route, RouteBody};
-use crate::decide::verdict::{Decision, Verdict, invalid, refusal, unreadable};
+use crate::apply::state::{State, Stream};
+use crate::call::check_call::{CheckCall, CheckResult, Context};
+use crate::config::{BodyLimits, Route, RouteBody};
+use crate::decide::verdict::{Verdict, invalid, refusal, unreadable};
 use crate::memory::cache::{Entry, Found, Kept};
 use crate::memory::key::{Key, KeyContext};
 use crate::request::{self, Awaited, Body, Peer, View, awaited};
 
-/// One request.
-#[derive(Debug)]
-pub struct Stream {
-    pub(crate) authz: Arc<Authz>,
-    route: Option<Arc<Route>>,
-    state: State,
-    /// The decision that let the request pass, with its changes to the response.
-    pub(crate) allowed: Option<Arc<Decision>>,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Nothing to wait for.
-    Idle,
-    /// The body has to come in first. Of a request to upgrade that has one, only the length tells
-    /// where it ends.
-    Buffering(BodyLimits, Option<usize>),
-    /// The call is under way.
-    Waiting(Waiting, Option<Key>),
-}
-
-pub(crate) type Context<'a> = StreamContext<'a, CheckResult>;
-
 impl Stream {
-    pub(crate) fn new(authz: Arc<Authz>, route: Option<Arc<Route>>) -> Self {
-        Self { authz, route, state: State::Idle, allowed: None }
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        &self.authz.config
-    }
-
-    fn settings(&self) -> Option<&CheckSettings> {
-        match self.route.as_deref() {
-            Some(Route::Enabled(settings)) => Some(settings),
-            _ => None,
-        }
-    }
-
     /// The limits of the body that the service is to see, if any.
     fn body_limits(&self) -> Option<BodyLimits> {
         let own = self.config().with_request_body;

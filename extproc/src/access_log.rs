@@ -11,8 +11,8 @@ use callout_common::{ConfigError, Direction, Setup};
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proto::processing_response::Response;
 
+use crate::call::event::Context;
 use crate::decide::machine::{Cause, OutboundMessage};
-use crate::stream::Context;
 
 const NAMESPACE: &str = "callout.extproc";
 /// Where the built-in filter under its usual name has its own form of it.

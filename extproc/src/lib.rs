@@ -7,10 +7,10 @@ mod apply;
 pub mod fuzzing;
 mod access_log;
 mod call;
-mod decide;
-mod request;
 mod config;
 mod stats;
+mod request;
+mod decide;
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use callout_common::grpc::circuit_breaker::CircuitBreaker;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
 use access_log::Latencies;
+use apply::state::Stream;
 use call::exchange::StreamPermits;
 use config::{Config, Route};
 use stats::Stats;
-use stream::Stream;
 
 /// The configured filter.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Does what a decision says, whether the service just made it or it was kept.
 
 pub(crate) mod headers;
+pub(crate) mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,13 @@ use std::time::Duration;
 use callout_common::EventAction;
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
+use self::state::Stream;
 use crate::access_log;
 use crate::access_log::Source;
 use crate::access_log::shadow;
+use crate::call::check_call::Context;
 use crate::decide::edits::Edits;
 use crate::decide::verdict::{Decision, Verdict, invalid, refusal};
-use crate::stream::{Context, Stream};
 
 /// Where the built-in puts an answer's metadata, whatever the filter is called.
 const NAMESPACE: &str = "envoy.filters.http.ext_authz";

@@ -16,6 +16,9 @@ use crate::memory::cache::Claim;
 use crate::memory::key::Key;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// One stream of this filter, as a hook sees it.
+pub(crate) type Context<'a> = callout_common::StreamContext<'a, CheckResult>;
+
 /// The longest that nobody waits for an answer, where the service has no timeout.
 const UNATTENDED: Duration = Duration::from_secs(60);
 

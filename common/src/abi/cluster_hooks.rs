@@ -8,7 +8,7 @@ use super::bindings::types::{
 };
 use super::buffer::{borrow, borrow_all, borrow_header};
 use super::cluster_host::AbiClusterHost;
-use super::hooks::{Config, guard};
+use super::objects::{Config, guard};
 use crate::cluster_streams::ClusterStreamManager;
 use crate::envoy::cluster::ClusterError;
 use crate::envoy::types::Header;

@@ -2,36 +2,19 @@
 //! into the safe world, behind a guard that no panic passes.
 
 use core::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::bindings::types::envoy_dynamic_module_type_envoy_buffer as EnvoyBuffer;
 use super::buffer::borrow;
 use super::config_host::AbiConfigHost;
 use super::host::AbiHost;
+use super::objects::{Config, Stream, guard};
 use super::routes;
 use crate::api::config::ConfigError;
 use crate::envoy::types::Direction::{self, Request, Response};
-use crate::runner::export::{AnyFilter, configure_named, route_named};
+use crate::runner::export::{configure_named, route_named};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 use crate::worker;
-
-pub(super) type Config = Arc<dyn AnyFilter>;
-pub(super) type Stream = Rc<dyn AnyStream>;
-
-/// Runs a hook; a panic in it becomes `fallback`. The filter's own panics are caught further in,
-/// where they can be answered: what arrives here is a fault of this crate.
-pub(super) fn guard<T>(fallback: T, hook: impl FnOnce() -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(hook)) {
-        Ok(value) => value,
-        Err(payload) => {
-            // Its drop might panic again.
-            core::mem::forget(payload);
-            fallback
-        }
-    }
-}
 
 /// Runs `hook` on a stream and its host. The stream is kept alive meanwhile: before Envoy 1.40 the
 /// calls inside may destroy it.

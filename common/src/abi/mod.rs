@@ -10,6 +10,7 @@ mod cluster_hooks;
 mod cluster_host;
 mod config_host;
 mod hooks;
+mod objects;
 mod host;
 mod kinds;
 mod log;

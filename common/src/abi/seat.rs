@@ -2,8 +2,8 @@
 
 use core::ffi::c_void;
 
-use super::hooks::{Stream, guard};
 use super::host::AbiHost;
+use super::objects::{Stream, guard};
 use super::scheduler::StreamScheduler;
 use crate::envoy::host::{Scheduler, Seated};
 

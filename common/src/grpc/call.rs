@@ -22,7 +22,6 @@ use super::connection::{Connection, Entered};
 use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
 use super::framing::{framed, framed_bytes};
-use super::here::{Caller, Framed};
 use super::http2;
 use super::peer::Peer;
 use super::retry::{RetryPermit, RetryPolicy};
@@ -43,7 +42,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Calls one service. Cheap to clone; connects at the first call.
 #[derive(Clone)]
 pub struct Client {
-    way: Way,
+    pub(super) way: Way,
     scheme: Scheme,
     authority: Authority,
     pub(super) max_answer: usize,
@@ -53,7 +52,7 @@ pub struct Client {
 
 /// The way to a service.
 #[derive(Clone)]
-enum Way {
+pub(super) enum Way {
     /// We dial it.
     Dialled(Arc<ConnectionPool>),
     /// Envoy does.
@@ -156,29 +155,6 @@ impl Client {
                     return R::decode(answer).map_err(|error| CallError::Decode(error.to_string()));
                 }
             }
-        }
-    }
-
-    /// As [`Client::unary`], on the worker of the request that waits, over that worker's own
-    /// connection. `None` where Envoy carries the calls, and for a service with TLS or keepalive. The work is polled on the worker.
-    ///
-    /// # Errors
-    /// Those of the work: see [`CallError`].
-    #[must_use]
-    pub fn unary_here<R: Message + Default>(
-        &self,
-        path: &'static str,
-        message: Framed,
-        metadata: MetadataMap,
-        deadline: Option<Instant>,
-    ) -> Option<impl Future<Output = Result<R, CallError>> + use<R>> {
-        match &self.way {
-            Way::Dialled(endpoint) if endpoint.serves_workers() => {
-                let endpoint = Arc::clone(endpoint);
-                let caller = Caller { client: self.clone(), endpoint, path };
-                Some(caller.unary(message, metadata, deadline))
-            }
-            _ => None,
         }
     }
 

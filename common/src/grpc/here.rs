@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 
 use super::answer::{Answer, Inbound};
-use super::call::{Client, RESENDS, headers};
+use super::call::{Client, RESENDS, Way, headers};
 use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
 use super::framing::framed;
@@ -27,6 +27,32 @@ impl Framed {
     #[must_use]
     pub fn of(message: &impl Message) -> Self {
         Self(framed(message))
+    }
+}
+
+impl Client {
+    /// As [`Client::unary`], on the worker of the request that waits, over that worker's own
+    /// connection. `None` where Envoy carries the calls, and for a service with TLS or keepalive. The work
+    /// is polled on the worker.
+    ///
+    /// # Errors
+    /// Those of the work: see [`CallError`].
+    #[must_use]
+    pub fn unary_here<R: Message + Default>(
+        &self,
+        path: &'static str,
+        message: Framed,
+        metadata: MetadataMap,
+        deadline: Option<Instant>,
+    ) -> Option<impl Future<Output = Result<R, CallError>> + use<R>> {
+        match &self.way {
+            Way::Dialled(endpoint) if endpoint.serves_workers() => {
+                let endpoint = Arc::clone(endpoint);
+                let caller = Caller { client: self.clone(), endpoint, path };
+                Some(caller.unary(message, metadata, deadline))
+            }
+            _ => None,
+        }
     }
 }
 

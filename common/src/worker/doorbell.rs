@@ -12,8 +12,19 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::bell::Bell;
-use super::line::Line;
 use crate::tasks::runtime::mask_signals;
+
+/// A connection, as the doorbell sees it.
+pub(crate) trait Watched: Send + Sync {
+    /// Its socket has something to say.
+    fn stirred(&self, closing: bool);
+    /// Reads what has come, and writes what is to go. On its worker, in a turn, and on the doorbell's
+    /// thread while no stream of the worker waits. `fresh` when it is the first time in a turn: then
+    /// the socket is read without being told of anything.
+    fn drive(&self, fresh: bool);
+    /// Closes it when nobody has used it for long.
+    fn close_if_idle(&self, now: Instant);
+}
 
 /// Workers that share a thread.
 const WORKERS: usize = 8;
@@ -38,7 +49,7 @@ pub(crate) struct Doorbell {
 #[derive(Default)]
 struct Rooms {
     bells: Vec<Arc<Bell>>,
-    lines: HashMap<usize, Arc<Line>>,
+    lines: HashMap<usize, Arc<dyn Watched>>,
 }
 
 static DOORBELLS: Mutex<Vec<Arc<Doorbell>>> = Mutex::new(Vec::new());
@@ -110,8 +121,8 @@ impl Doorbell {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn watch(&self, line: &Arc<Line>) {
-        lock(&self.rooms).lines.insert(line.number(), Arc::clone(line));
+    pub(crate) fn watch(&self, number: usize, line: Arc<dyn Watched>) {
+        lock(&self.rooms).lines.insert(number, line);
     }
 
     pub(crate) fn forget(&self, number: usize) {

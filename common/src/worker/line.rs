@@ -13,7 +13,7 @@ use h2::client::{Builder, Connection, SendRequest};
 use mio::Token;
 
 use super::bell::{Bell, Ready, Told};
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, Watched};
 use super::wire::{Io, Socket, Wire};
 
 /// A connection that nobody has used for so long is closed.
@@ -105,7 +105,7 @@ impl Line {
             used: AtomicU64::new(0),
         });
         line.wire.register(doorbell.registry(), Token(number))?;
-        doorbell.watch(&line);
+        doorbell.watch(number, Arc::clone(&line) as Arc<dyn Watched>);
         line.wake();
         Ok((line, send))
     }
@@ -129,16 +129,38 @@ impl Line {
         self.waker.wake_by_ref();
     }
 
-    /// Doorbell: its socket has something to say.
-    pub(crate) fn stirred(&self, closing: bool) {
+    /// Closes it: its calls fail.
+    pub(crate) fn close(&self, reason: &str) {
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(&mut slot, reason);
+    }
+
+    fn end(&self, slot: &mut Option<Connection<Io, Bytes>>, reason: &str) {
+        self.closed.store(true, Ordering::Release);
+        let Some(connection) = slot.take() else { return };
+        tracing::debug!(reason, "a connection to a service ended");
+        // Where it can't be deregistered, closing the socket does.
+        let _ = self.wire.deregister(self.doorbell.registry());
+        self.doorbell.forget(self.number);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(connection))) {
+            std::mem::forget(payload);
+        }
+    }
+
+    /// Notes that it is in use.
+    pub(crate) fn touch(&self, now: Instant) {
+        let age = now.saturating_duration_since(self.born).as_secs();
+        self.used.store(age, Ordering::Relaxed);
+    }
+}
+
+impl Watched for Line {
+    fn stirred(&self, closing: bool) {
         self.wire.look_again(closing);
         self.wake();
     }
 
-    /// Reads what has come, and writes what is to go. On its worker, in a turn, and on the doorbell's
-    /// thread while no stream of the worker waits. `fresh` when it is the first time in a turn: then
-    /// the socket is read without being told of anything.
-    pub(crate) fn drive(&self, fresh: bool) {
+    fn drive(&self, fresh: bool) {
         // Cleared first: what wakes it from now on is seen after this.
         self.pulse.queued.store(false, Ordering::Release);
         if fresh {
@@ -169,32 +191,7 @@ impl Line {
         }
     }
 
-    /// Closes it: its calls fail.
-    pub(crate) fn close(&self, reason: &str) {
-        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        self.end(&mut slot, reason);
-    }
-
-    fn end(&self, slot: &mut Option<Connection<Io, Bytes>>, reason: &str) {
-        self.closed.store(true, Ordering::Release);
-        let Some(connection) = slot.take() else { return };
-        tracing::debug!(reason, "a connection to a service ended");
-        // Where it can't be deregistered, closing the socket does.
-        let _ = self.wire.deregister(self.doorbell.registry());
-        self.doorbell.forget(self.number);
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(connection))) {
-            std::mem::forget(payload);
-        }
-    }
-
-    /// Notes that it is in use.
-    pub(crate) fn touch(&self, now: Instant) {
-        let age = now.saturating_duration_since(self.born).as_secs();
-        self.used.store(age, Ordering::Relaxed);
-    }
-
-    /// Doorbell: closes it when nobody has used it for long.
-    pub(crate) fn close_if_idle(&self, now: Instant) {
+    fn close_if_idle(&self, now: Instant) {
         let used = self.born + Duration::from_secs(self.used.load(Ordering::Relaxed));
         if now.saturating_duration_since(used) > IDLE {
             self.close("nobody uses it");

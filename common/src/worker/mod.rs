@@ -32,7 +32,7 @@ use h2::client::SendRequest;
 
 use crate::envoy::host::Seated;
 use bell::{Bell, Ready, Told};
-use doorbell::{Doorbell, NoDoorbell};
+use doorbell::{Doorbell, NoDoorbell, Watched};
 pub(crate) use line::{Line, LineError};
 use seats::{Seats, Ticket};
 pub(crate) use sleep::{sleep, until};

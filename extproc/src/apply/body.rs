@@ -6,7 +6,7 @@ use callout_common::envoy::types::Body;
 use callout_common::{BodyEdit, Direction};
 
 use super::chain::Share;
-use crate::stream::Context;
+use crate::call::event::Context;
 
 /// What becomes of the two bodies.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 
 use callout_common::{Direction, Outbox};
 
-use crate::stream::{Context, Event};
+use crate::call::event::{Context, Event};
 
 /// The name of the chain in the filter state, where the other filters find it.
 const KEY: &str = "callout.extproc.chain";

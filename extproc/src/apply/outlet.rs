@@ -1,213 +1,21 @@
-//! When what the machine lets go may go on: see [`super::chain`].
-//!
-//! A hook with a piece that is not the last says that Envoy has not seen the end, or sees it only once
-//! more comes; so inside such a hook everything may go on. From an event it may when the end has come
-//! here, or when nobody in front can hold it back. What may not waits in the outlet.
-
-use callout_common::envoy::types::Body;
-use callout_common::{Direction, HookStatus, StopMode};
-
-use super::body::Bodies;
-use super::chain::{Member, Share};
-use super::of_direction;
-use crate::decide::machine::PieceStatus;
-use crate::stream::{Context, Stream};
+//! What waits to go on in one direction.
 
 /// One direction's way to the filters behind.
 #[derive(Debug, Default)]
 pub(crate) struct Outlet {
     /// What goes on next.
-    ready: Vec<u8>,
+    pub(super) ready: Vec<u8>,
     /// The machine has let the direction go, and Envoy was not told.
-    owed: bool,
+    pub(super) owed: bool,
     /// The end of the direction has come here.
-    ended: bool,
+    pub(super) ended: bool,
     /// A filter in front takes pieces out, and hands them on later.
-    company: bool,
+    pub(super) company: bool,
 }
 
 impl Outlet {
     /// Bytes go on with what is let go next.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.ready.extend_from_slice(bytes);
-    }
-}
-
-impl Stream {
-    pub(super) const fn outlet(&mut self, direction: Direction) -> &mut Outlet {
-        of_direction(&mut self.outlets, direction)
-    }
-
-    /// Joins the other filters of this library in the stream's chain, if there is something to agree
-    /// on.
-    pub(crate) fn join_chain(&mut self, cx: &mut Context<'_>, direction: Direction) {
-        if self.member.is_none() {
-            self.member = Member::join(cx, self.machine.may_stream());
-        }
-        if let Some(member) = &self.member {
-            member.reached(direction);
-        }
-    }
-
-    /// Looks at whose bytes lie in Envoy's buffer. Comes first in each hook and event; with `comes`
-    /// something that is new may lie there already: what comes behind these headers, or the last
-    /// piece, which Envoy puts there.
-    pub(crate) fn look(&mut self, cx: &Context<'_>, direction: Direction, comes: bool) {
-        // So it may when the buffer itself is what the hook is shown. The rest is as it was.
-        let comes = comes || (cx.received_is_buffered(direction) && cx.body_so_far(direction) > 0);
-        self.share(direction, (!comes).then(|| cx.body_len(Body::buffered(direction))));
-    }
-
-    /// As [`Stream::look`], when the direction was just let go: nothing of this filter's lies there, and
-    /// what it kept of the running hook's piece comes there yet.
-    pub(crate) fn look_again(&mut self, cx: &Context<'_>, direction: Direction) {
-        let kept = *of_direction(&mut self.kept, direction);
-        let buffered = cx.body_len(Body::buffered(direction));
-        self.share(direction, Some(buffered.saturating_add(kept)));
-    }
-
-    fn share(&mut self, direction: Direction, buffered: Option<usize>) {
-        let kept = *of_direction(&mut self.kept, direction);
-        let share = of_direction(&mut self.shares, direction);
-        match (&self.member, buffered) {
-            (Some(member), buffered) => *share = member.share(direction, buffered),
-            (None, Some(buffered)) => share.behind = buffered.saturating_sub(kept),
-            (None, None) => {}
-        }
-    }
-
-    /// So many bytes lie in Envoy's buffer for this filter, once what was decided is done.
-    pub(crate) fn keep(&mut self, direction: Direction, bytes: usize) {
-        *of_direction(&mut self.kept, direction) = bytes;
-        if let Some(member) = &self.member {
-            member.keeps(direction, bytes);
-        }
-    }
-
-    /// A piece came, or the trailers; `end` when nothing follows.
-    pub(crate) fn note_piece(&mut self, cx: &Context<'_>, direction: Direction, end: bool) {
-        if end {
-            self.outlet(direction).ended = true;
-            if let Some(member) = &self.member {
-                member.ended(direction);
-            }
-        } else if !self.upgraded && cx.has_empty_piece(direction) {
-            self.outlet(direction).company = true;
-        }
-    }
-
-    fn may_go(&mut self, direction: Direction, inside_its_hook: bool) -> bool {
-        // What lies there for a filter in front would go along, past it.
-        if of_direction(&mut self.shares, direction).front > 0 {
-            return false;
-        }
-        let held_back = self.member.as_ref().is_some_and(|member| member.has_ended(direction));
-        let outlet = self.outlet(direction);
-        outlet.ended || inside_its_hook || !(outlet.company || held_back)
-    }
-
-    /// The machine lets `direction` go, from an event; whether Envoy is to be told now.
-    pub(super) fn let_go(
-        &mut self,
-        cx: &Context<'_>,
-        direction: Direction,
-        bodies: &mut Bodies,
-    ) -> bool {
-        if !self.may_go(direction, false) {
-            self.outlet(direction).owed = true;
-            return false;
-        }
-        self.empty(cx, direction, bodies);
-        true
-    }
-
-    /// Whether something that had to wait may go by now, from an event.
-    pub(crate) fn settle(
-        &mut self,
-        cx: &Context<'_>,
-        direction: Direction,
-        bodies: &mut Bodies,
-    ) -> bool {
-        self.outlet(direction).owed && self.let_go(cx, direction, bodies)
-    }
-
-    /// Hands over what waits.
-    fn empty(&mut self, cx: &Context<'_>, direction: Direction, bodies: &mut Bodies) {
-        let share = *of_direction(&mut self.shares, direction);
-        let outlet = self.outlet(direction);
-        outlet.owed = false;
-        let ready = std::mem::take(&mut outlet.ready);
-        if !ready.is_empty() {
-            bodies.append(cx, direction, &ready, share);
-        }
-    }
-
-    /// What a hook of `direction` tells Envoy, when the machine says `stance`.
-    pub(crate) fn status(
-        &mut self,
-        cx: &Context<'_>,
-        direction: Direction,
-        stance: PieceStatus,
-        bodies: &mut Bodies,
-    ) -> HookStatus {
-        let share = *of_direction(&mut self.shares, direction);
-        let outlet = self.outlet(direction);
-        let (owed, ended) = (outlet.owed, outlet.ended);
-        match stance {
-            PieceStatus::Hold(hold) if owed && !ended && self.may_go(direction, true) => {
-                self.empty(cx, direction, bodies);
-                HookStatus::Flush(hold)
-            }
-            PieceStatus::Hold(hold) => HookStatus::Pause(hold),
-            PieceStatus::Flush(hold) if self.may_go(direction, true) => {
-                self.empty(cx, direction, bodies);
-                HookStatus::Flush(hold)
-            }
-            PieceStatus::Flush(hold) => {
-                self.outlet(direction).owed = true;
-                HookStatus::Pause(hold)
-            }
-            PieceStatus::Discard => {
-                bodies.take(cx, direction, share);
-                self.pass(cx, direction, bodies)
-            }
-            PieceStatus::Pass => self.pass(cx, direction, bodies),
-            PieceStatus::Release => {
-                self.pass(cx, direction, bodies);
-                HookStatus::Release
-            }
-        }
-    }
-
-    /// The piece at hand passes, behind what waits.
-    fn pass(&mut self, cx: &Context<'_>, direction: Direction, bodies: &mut Bodies) -> HookStatus {
-        let share = *of_direction(&mut self.shares, direction);
-        let outlet = self.outlet(direction);
-        if !std::mem::take(&mut outlet.owed) {
-            return HookStatus::Continue;
-        }
-        let ready = std::mem::take(&mut outlet.ready);
-        if !ready.is_empty() {
-            bodies.prepend(cx, direction, &ready, share);
-        }
-        HookStatus::Release
-    }
-}
-
-/// How much of a body lies in Envoy's buffer for this filter after a hook that answers `status`.
-pub(crate) fn left_behind(
-    cx: &Context<'_>,
-    direction: Direction,
-    status: &HookStatus,
-    bodies: &Bodies,
-    share: Share,
-) -> usize {
-    let kept = bodies.kept_len(cx, direction, share);
-    let piece = bodies.piece_len(cx, direction);
-    match status {
-        HookStatus::Pause(StopMode::NoBuffer) => kept,
-        HookStatus::Pause(_) => kept.saturating_add(piece),
-        HookStatus::Flush(StopMode::Buffer | StopMode::Watermark) => piece,
-        _ => 0,
     }
 }

@@ -14,8 +14,8 @@ use futures::{FutureExt, StreamExt};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::call::event::Event;
 use crate::call::replay_buffer::ReplayBuffer;
-use crate::stream::Event;
 
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 

@@ -3,5 +3,4 @@
 pub(crate) mod machine;
 pub(crate) mod immediate;
 pub(crate) mod mutate;
-pub(crate) mod length;
 pub(crate) mod skip;

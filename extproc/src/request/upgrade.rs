@@ -1,12 +1,13 @@
 //! Messages whose bytes have no end: what is upgraded, and tunnels.
 
-use callout_common::Direction;
 use callout_common::filter::headers::Headers;
-
-use crate::stream::Context;
+use callout_common::{Direction, StreamContext};
 
 /// Whether Envoy makes a tunnel of the message of `direction`, whose headers came.
-pub(crate) fn is_upgraded(cx: &Context<'_>, direction: Direction) -> bool {
+pub(crate) fn is_upgraded<E: Send + 'static>(
+    cx: &StreamContext<'_, E>,
+    direction: Direction,
+) -> bool {
     match direction {
         Direction::Request => asks(cx.request()),
         Direction::Response => grants(cx.response(), cx.request().get(":method")),

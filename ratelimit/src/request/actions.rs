@@ -9,22 +9,11 @@ use callout_common::api::matching::{HeaderMatcher, StringMatcher};
 use callout_common::api::text::sanitized;
 use callout_common::envoy::types::{MetadataSource, MetadataValue};
 use ipnet::IpNet;
-use percent_encoding::percent_decode_str;
 
-use super::extension::{Claim, Input, printed};
+use super::entry::{DescriptorEntry, query_value};
+use super::inputs::{Claim, Input, printed};
 use super::{Request, asks_for_bytes};
 use crate::request::traffic::envoy_tells_bytes;
-
-/// What one action makes of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum DescriptorEntry {
-    /// An entry.
-    Entry(String, String),
-    /// No entry, and the descriptor goes on without it.
-    Nothing,
-    /// No entry, and so no descriptor.
-    Failed,
-}
 
 /// One action.
 #[derive(Debug, Clone)]
@@ -172,18 +161,6 @@ impl Action {
 fn or_default(text: String, default: &str) -> Option<String> {
     let text = if text.is_empty() { default.to_owned() } else { text };
     (!text.is_empty()).then_some(text)
-}
-
-/// The first value of a query parameter, its percent escapes decoded.
-pub(super) fn query_value(request: &dyn Request, name: &str) -> Option<String> {
-    let path = request.header(":path");
-    let path = sanitized(path.first()?);
-    let (_, query) = path.split_once('?')?;
-    query.split('&').find_map(|parameter| {
-        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let decoded = |text: &str| sanitized(&percent_decode_str(text).collect::<Vec<u8>>());
-        (decoded(key) == name).then(|| decoded(value))
-    })
 }
 
 impl QueryMatcher {

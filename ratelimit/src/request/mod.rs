@@ -3,7 +3,9 @@
 mod action_config;
 mod actions;
 mod claim;
+mod entry;
 mod extension;
+mod inputs;
 mod hits;
 pub(crate) mod traffic;
 pub(crate) mod view;
@@ -20,7 +22,8 @@ use common::rate_limit_descriptor::{Entry, RateLimitOverride};
 use route::rate_limit::XRateLimitOption;
 use route::rate_limit::r#override::OverrideSpecifier;
 
-use actions::{Action, DescriptorEntry as MadeEntry};
+use actions::Action;
+use entry::DescriptorEntry as MadeEntry;
 use hits::Hits;
 
 /// What descriptors are made of.

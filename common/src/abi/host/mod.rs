@@ -9,7 +9,7 @@ use core::ffi::c_void;
 
 use super::bindings::newer::Newer;
 use super::bindings::required::Required;
-use super::hooks::Stream;
+use super::objects::Stream;
 use super::table::table;
 use crate::envoy::types::{Body, Map, MetadataSource};
 

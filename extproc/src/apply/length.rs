@@ -3,8 +3,8 @@
 use callout_common::Direction;
 use callout_common::filter::headers::Headers;
 
-use crate::apply::{headers_of, of_direction};
-use crate::stream::Context;
+use crate::apply::direction::{headers_of, of_direction};
+use crate::call::event::Context;
 
 /// The lengths that the messages came with, of the request and of the response.
 #[derive(Debug, Default)]
