@@ -28,7 +28,7 @@ pub(super) struct Cluster {
     pub(super) name: Arc<str>,
     /// The `:authority` of calls.
     pub(super) authority: Arc<str>,
-    /// The way there; leads nowhere until [`super::Client::through`] says which.
+    /// The way there; leads nowhere until [`super::Client::with_cluster_streams`] says which.
     pub(super) clusters: ClusterStreams,
 }
 

@@ -67,7 +67,7 @@ impl Service {
         format!("{} {:?}", self.client.place(), self.metadata)
     }
 
-    /// The service with [`Client::through`].
+    /// The service with [`Client::with_cluster_streams`].
     #[must_use]
     pub fn with_cluster_streams(mut self, clusters: &ClusterStreams) -> Self {
         self.client = self.client.with_cluster_streams(clusters);

@@ -225,7 +225,8 @@ mod model {
     impl Scheduler for Stream {
         fn commit(&self, event: u64) {
             assert!(!self.ended.load(Ordering::SeqCst), "a commit for a stream that has ended");
-            self.event.store(event, Ordering::SeqCst);
+            // A swap, not a store: the model orders swaps of one place, and may reorder a store.
+            self.event.swap(event, Ordering::SeqCst);
         }
     }
 

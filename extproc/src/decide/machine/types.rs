@@ -224,7 +224,7 @@ pub(crate) enum Action {
     AppendBody(Direction, Vec<u8>),
     /// Put bytes before what Envoy keeps of the body.
     PrependBody(Direction, Vec<u8>),
-    /// Come back in an event: see [`super::Machine::nudged`].
+    /// Come back in an event: see [`super::Machine::woken`].
     Wakeup(Direction),
     /// Make sure that `content-length` is what the held body has. May fail.
     CheckLength(Direction),
