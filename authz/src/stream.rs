@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use callout_common::api::config::since_epoch;
 use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{Body as BodyKind, MetadataSource};
+use callout_common::envoy::version::EnvoyVersion;
 use callout_common::grpc::{Calls, Failure, MetadataMap, Service, entries};
 use callout_common::{BodyEdit, EventAction, HookStatus, HttpStream, StopMode};
 use callout_protos::envoy::config::core::v3::Metadata;
@@ -221,8 +222,8 @@ impl Stream {
             },
             time: since_epoch(SystemTime::now()),
             id: rand::random(),
-            size: cx.attribute_int(Attribute::RequestSize).unwrap_or_else(|| {
-                // Before Envoy 1.40: what is held, which is less than what came where it was cut.
+            size: body_size(cx).unwrap_or_else(|| {
+                // What is held, which is less than what came where it was cut.
                 let held = cx.body_so_far(callout_common::Direction::Request);
                 u64::try_from(held).unwrap_or(u64::MAX)
             }),
@@ -373,6 +374,12 @@ impl Stream {
             other => other,
         }
     }
+}
+
+/// Bytes of the body so far, as Envoy tells them since 1.40; before, asking for them is an error in its log.
+fn body_size(cx: &Context<'_>) -> Option<u64> {
+    let told = EnvoyVersion::running() >= EnvoyVersion::V1_40;
+    told.then(|| cx.attribute_int(Attribute::RequestSize)).flatten()
 }
 
 /// The answer of a hook that need not wait.

@@ -117,6 +117,10 @@ fn check_module(module: &Module<'_>, place: &Place, findings: &mut Findings) {
     for warning in warnings {
         let text =
             warning.strip_prefix(name).and_then(|w| w.strip_prefix(": ")).unwrap_or(&warning);
+        if text.starts_with("rate_limits is empty") {
+            // Said by `limits`, with the routes in view.
+            continue;
+        }
         let path = text.split([' ', ':']).next().unwrap_or_default();
         findings.warn(fields.at(path), place, text);
     }

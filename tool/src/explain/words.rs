@@ -71,6 +71,18 @@ pub(crate) const ENTRIES: &[Entry] = &[
         remedy: "Give Envoy more processor time, or send it less; `in_flight` shows how many calls wait.",
     },
     Entry {
+        word: "unread",
+        kind: "cause of a failed call",
+        meaning: "The service did not read what it was sent for so long that no more was kept for it.",
+        remedy: "See whether the service hangs, or waits for something of its own before it reads on.",
+    },
+    Entry {
+        word: "internal",
+        kind: "cause of a failed call",
+        meaning: "A limit of the module's own HTTP/2 library, or used-up resources of this Envoy, ended the call; the service is not to blame, and no failure mode lets the request pass.",
+        remedy: "Look for a lack of file descriptors or ports on Envoy's host; report it when it goes on.",
+    },
+    Entry {
         word: "lost",
         kind: "cause of a failed call",
         meaning: "Work ended without an answer, because of a fault of this filter.",
@@ -507,5 +519,11 @@ pub(crate) const ENTRIES: &[Entry] = &[
         kind: "histogram",
         meaning: "Time until the processor answered the response's trailers, in microseconds.",
         remedy: "",
+    },
+    Entry {
+        word: "no_descriptors",
+        kind: "counter of ratelimit",
+        meaning: "Requests of which no limit made a descriptor, so that the service was not asked.",
+        remedy: "Expected for routes without limits; else see `callout check`, and whether the limits stand in the route table, where a module can't see them.",
     },
 ];
