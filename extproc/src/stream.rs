@@ -68,6 +68,11 @@ impl Stream {
         if unseen && self.machine.skip_body(direction) {
             cx.count(self.filter.stats.body_skipped);
         }
+        let streams = !end && self.machine.streams_body(direction);
+        if streams && self.member.as_ref().is_some_and(|member| !member.streams(direction)) {
+            let rejected = self.machine.reject_company();
+            return self.hook(cx, direction, (rejected, PieceStatus::Pass));
+        }
         let taken = self.machine.headers(direction, end);
         self.hook(cx, direction, taken)
     }

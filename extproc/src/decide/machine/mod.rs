@@ -192,6 +192,14 @@ impl Machine {
             || BOTH.into_iter().any(|direction| streams(self.modes.body(direction)))
     }
 
+    /// Whether the body of `direction` goes piece by piece, if it has one.
+    pub(crate) fn streams_body(&self, direction: Direction) -> bool {
+        let mode = self.modes.body(direction);
+        !self.finished
+            && !self.settings.observability
+            && matches!(mode, BodyMode::Streamed | BodyMode::Duplex)
+    }
+
     /// What the processor may do to the `content-length` of `direction`.
     pub(crate) fn length_rule(&self, direction: Direction) -> LengthRule {
         match self.modes.body(direction) {

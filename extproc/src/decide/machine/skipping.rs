@@ -50,6 +50,19 @@ impl Machine {
         (whole && gathers && !self.finished && length > limit.bytes).then_some(limit.over)
     }
 
+    /// Refuses a body that would go through more filters piece by piece than keep it whole.
+    pub(crate) fn reject_company(&mut self) -> Vec<Action> {
+        self.finished = true;
+        vec![
+            Action::Count(Stat::BodyRejected),
+            Action::HalfClose,
+            Action::Reply(
+                Reply::new(self.settings.status_on_error)
+                    .details("ext_proc_more_than_two_streaming_filters"),
+            ),
+        ]
+    }
+
     /// Refuses a body that is too long.
     pub(crate) fn reject_body(&mut self, direction: Direction) -> Vec<Action> {
         let (status, details) = match direction {
