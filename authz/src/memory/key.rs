@@ -196,8 +196,8 @@ fn sent_parts(
     out.option(all(view, ":scheme").next());
     // Told to the service whether or not the header itself is.
     out.option(all(view, SERVICE).next());
-    let told =
-        |name: &[u8]| !name.starts_with(b":") && !TRACING_HEADERS.contains(&name) && sent(name);
+    // Pseudo headers, too: the service is told each line, should there be more than one.
+    let told = |name: &[u8]| !TRACING_HEADERS.contains(&name) && sent(name);
     let shown = || view.headers.iter().filter(|line| told(line.name));
     out.count(shown().count());
     for line in shown() {
