@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use callout_common::envoy::version::EnvoyVersion;
 use callout_common::grpc::{CallError, Failure};
 use callout_common::{Direction, EventAction, HookStatus, HttpStream};
 
@@ -11,7 +12,7 @@ use crate::apply::direction::{headers_of, of_direction, trailers_of};
 use crate::apply::flush::left_behind;
 use crate::apply::state::Stream;
 use crate::call::event::{Context, Event};
-use crate::decide::machine::{Action, Data, OverflowPolicy, PieceStatus};
+use crate::decide::machine::{Action, Data, OverflowPolicy, PieceStatus, TOO_MANY};
 use crate::decide::skip::has_type;
 use crate::request::upgrade::is_upgraded;
 
@@ -71,7 +72,11 @@ impl Stream {
         let streams = !end && self.machine.streams_body(direction);
         if streams && self.member.as_ref().is_some_and(|member| !member.streams(direction)) {
             let rejected = self.machine.reject_company();
-            return self.hook(cx, direction, (rejected, PieceStatus::Pass));
+            let status = self.hook(cx, direction, (rejected, PieceStatus::Pass));
+            // There the filters in front could hold a reply that comes inside their own resume, and
+            // not let it go again (F23).
+            let nested = EnvoyVersion::running() < EnvoyVersion::V1_39;
+            return if nested { HookStatus::Reset(TOO_MANY) } else { status };
         }
         let taken = self.machine.headers(direction, end);
         self.hook(cx, direction, taken)

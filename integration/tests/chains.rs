@@ -197,10 +197,16 @@ fn more_than_two_that_take_a_body_piece_by_piece_are_refused_by_name() {
             let gateway = runtime.block_on(gateway(version, &modes));
             let request = Request::post("/").pieces(pieces(&[100, 200]));
             let response = runtime.block_on(request.send(gateway.envoy.port()));
-            assert_eq!(response.status, 500, "{version} {modes:?}");
+            // Envoy 1.38 can't be trusted with a reply there: see the README.
+            let status = if version == Version::V1_38 { 0 } else { 500 };
+            assert_eq!(response.status, status, "{version} {modes:?}");
+            assert_ne!(response.end, callout_integration::client::End::TimedOut, "{version}");
             assert!(gateway.upstream.seen().is_empty(), "{version} {modes:?}");
             runtime.block_on(gateway.envoy.stat_becomes("live_streams", 0)).unwrap();
-            let details = "ext_proc_more_than_two_streaming_filters";
+            let details = match version {
+                Version::V1_38 => "refused",
+                _ => "ext_proc_more_than_two_streaming_filters",
+            };
             let log = format!("{:?}", gateway.envoy.access_log());
             assert!(log.contains(details), "{version} {modes:?}: {log}");
         }

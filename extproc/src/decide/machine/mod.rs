@@ -42,6 +42,7 @@ pub(crate) use drive::drive;
 use duplex::Duplex;
 use endings::Ending;
 pub(crate) use modes::{BodyMode, Modes};
+pub(crate) use skipping::TOO_MANY;
 use streaming::Pipe;
 pub(crate) use types::{
     Action, BodyLimit, Cause, Chunking, Data, LengthRule, OnError, OutboundMessage, OverflowPolicy,

@@ -4,6 +4,9 @@ use callout_common::{Direction, Reply};
 
 use super::{Action, BodyMode, Machine, Modes, OverflowPolicy, Phase, Stat};
 
+/// The details where a body would go through too many filters piece by piece.
+pub(crate) const TOO_MANY: &str = "ext_proc_more_than_two_streaming_filters";
+
 impl Machine {
     /// The processor is not asked about this exchange. Comes before anything of it.
     pub(crate) fn skip(&mut self) {
@@ -56,10 +59,7 @@ impl Machine {
         vec![
             Action::Count(Stat::BodyRejected),
             Action::HalfClose,
-            Action::Reply(
-                Reply::new(self.settings.status_on_error)
-                    .details("ext_proc_more_than_two_streaming_filters"),
-            ),
+            Action::Reply(Reply::new(self.settings.status_on_error).details(TOO_MANY)),
         ]
     }
 
