@@ -9,16 +9,12 @@ mod desk;
 use crate::envoy::cluster::ClusterError;
 use crate::envoy::cluster::OpenRequest;
 use std::sync::Arc;
-
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
-
-use http::{HeaderMap, StatusCode};
-
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
 pub(crate) use self::desk::ClusterStreamManager;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::tasks::mailbox::Outbox;
 

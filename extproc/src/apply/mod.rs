@@ -1,61 +1,38 @@
 //! Carries out what the machine wants done.
 
 pub(crate) mod body;
-
 pub(crate) mod direction;
-
 pub(crate) mod length;
-
 pub(crate) mod state;
-
 pub(crate) mod chain;
-
 pub(crate) mod flush;
 pub(crate) mod outlet;
 
 use std::collections::{HashMap, VecDeque};
-
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-
 use callout_common::envoy::types::{Body, MetadataSource};
-
 use callout_common::grpc::circuit_breaker::Permit;
-
 use callout_common::grpc::{CallError, Failure, Service};
-
 use callout_common::{Direction, Map, Reply, ReplyPart};
-
 use callout_protos::envoy::config::core::v3::Metadata;
-
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
-
 use callout_protos::pbjson_types::{Any, Struct, value::Kind};
-
 use prost::Message;
 
 use self::direction::{headers_of, of_direction, trailers_of};
 use crate::apply::body::Bodies;
-
-use crate::call::exchange::{Exchange, Place};
-
-use crate::decide::immediate;
-
-use crate::decide::machine::{Action, LengthRule, OutboundMessage, Target};
-
-use crate::decide::mutate;
-
-use crate::decide::mutate::{Kind as MessageKind, Length, Op};
-
-use crate::request::attributes::Attributes;
-
-use crate::request::message;
-
-use crate::request::message::MessageContext;
-
 use crate::apply::state::Stream;
 use crate::call::event::{Context, Event};
+use crate::call::exchange::{Exchange, Place};
+use crate::decide::immediate;
+use crate::decide::machine::{Action, LengthRule, OutboundMessage, Target};
+use crate::decide::mutate;
+use crate::decide::mutate::{Kind as MessageKind, Length, Op};
+use crate::request::attributes::Attributes;
+use crate::request::message;
+use crate::request::message::MessageContext;
 
 /// What actions came to.
 #[derive(Debug, Default)]
