@@ -115,10 +115,10 @@ impl Stream {
         let together = key.filter(|_| authz.config.callout.coalesce);
         let here =
             (together.is_none() && authz.config.callout.calls == Calls::Worker && cx.has_worker())
-                .then(|| question.ask_here(Arc::clone(&authz)))
+                .then(|| question.ask_on_worker(Arc::clone(&authz)))
                 .flatten();
         match here {
-            Some(call) => cx.spawn_here(call),
+            Some(call) => cx.spawn_on_worker(call),
             None => cx.spawn(question.ask(authz, together)),
         }
         HookStatus::Pause(StopMode::AllIteration)

@@ -112,7 +112,7 @@ async fn serving_starts_threads_of_its_own_that_take_no_signals() {
         .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
         .filter(|status| status.starts_with("Name:\tcallout-"))
         .collect();
-    // Two of the runtime, and the doorbell of the workers.
+    // Two of the runtime, and the poller of the workers.
     assert_eq!(ours.len(), 3, "{ours:?}");
     for status in ours {
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();

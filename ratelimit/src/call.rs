@@ -57,7 +57,7 @@ impl CheckCall {
     }
 
     /// A call for one hit on the worker of the request. `None` where Envoy carries the calls.
-    pub(crate) fn call_here(
+    pub(crate) fn call_on_worker(
         &self,
         filter: &RateLimit,
     ) -> Option<impl Future<Output = Result<RateLimitResponse, CallError>> + use<>> {
@@ -65,7 +65,7 @@ impl CheckCall {
         let message = Framed::of(&self.message);
         let deadline = deadline(config.timeout);
         let client = &config.service.client;
-        client.unary_here(SHOULD_RATE_LIMIT, message, self.metadata.clone(), deadline)
+        client.unary_on_worker(SHOULD_RATE_LIMIT, message, self.metadata.clone(), deadline)
     }
 
     /// Asks for one hit by `call`.

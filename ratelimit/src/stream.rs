@@ -474,8 +474,8 @@ fn ask(
 ) {
     let hits = batch.hits;
     let worker = hits == 1 && filter.config.callout.calls == Calls::Worker && cx.has_worker();
-    if let Some(call) = worker.then(|| question.call_here(&filter)).flatten() {
-        return cx.spawn_here(Arc::clone(question).ask_by(filter, call, permit));
+    if let Some(call) = worker.then(|| question.call_on_worker(&filter)).flatten() {
+        return cx.spawn_on_worker(Arc::clone(question).ask_by(filter, call, permit));
     }
     let call = Arc::clone(question).ask(filter, batch, permit);
     if hits == 1 {

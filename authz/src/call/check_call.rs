@@ -87,14 +87,14 @@ impl CheckCall {
     }
 
     /// Asks for one request, on its worker. `None` where Envoy carries the calls.
-    pub(crate) fn ask_here(
+    pub(crate) fn ask_on_worker(
         &self,
         authz: Arc<Authz>,
     ) -> Option<impl Future<Output = CheckResult> + use<>> {
         let Self { message, service, metadata } = self;
         let message = Framed::of(message);
         let deadline = self.deadline();
-        let call = service.client.unary_here(CHECK, message, metadata.clone(), deadline)?;
+        let call = service.client.unary_on_worker(CHECK, message, metadata.clone(), deadline)?;
         Some(async move { CheckResult::to(&authz, call.await) })
     }
 

@@ -17,7 +17,7 @@ mod log;
 mod metadata;
 mod routes;
 mod scheduler;
-mod seat;
+mod waiting_stream;
 mod table;
 
 use core::ffi::{CStr, c_char};

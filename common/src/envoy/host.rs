@@ -115,7 +115,7 @@ pub trait HostWrite {
     /// A scheduler for this stream.
     fn scheduler(&mut self) -> Box<dyn Scheduler>;
     /// The stream, as its worker tells it of work that runs there. `None` where there is no worker.
-    fn seated(&self) -> Option<Rc<dyn Seated>> {
+    fn waiting_stream(&self) -> Option<Rc<dyn WaitingStream>> {
         None
     }
 }
@@ -156,7 +156,7 @@ pub(crate) trait HostEnd: Host {
 
 /// A stream that waits on its worker for work that runs there. Lives from the hook that starts the
 /// work to the stream's end.
-pub trait Seated {
+pub trait WaitingStream {
     /// A scheduler for the stream.
     fn scheduler(&self) -> Box<dyn Scheduler>;
     /// Tells the stream that some of its work has ended. May end the stream.

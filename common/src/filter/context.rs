@@ -23,7 +23,7 @@ use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
 use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskFailure, TaskGuard};
 use crate::tasks::runtime;
 use crate::tasks::timer::Timer;
-use crate::worker::Place;
+use crate::worker::Registration;
 
 /// How many finished tasks of a stream may wait to be forgotten.
 const FINISHED_TASKS: usize = 8;
@@ -246,13 +246,13 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
     /// runs.
     ///
     /// [`HttpStream::lost`]: crate::HttpStream::lost
-    pub fn spawn_here(&mut self, work: impl Future<Output = E> + 'static) {
-        self.work.start_here(&*self.host, work);
+    pub fn spawn_on_worker(&mut self, work: impl Future<Output = E> + 'static) {
+        self.work.start_on_worker(&*self.host, work);
     }
 
     /// Whether work can run on this stream's worker: everywhere but in a test's host.
     pub fn has_worker(&mut self) -> bool {
-        self.work.here(&*self.host).is_some()
+        self.work.on_worker(&*self.host).is_some()
     }
 
     /// Runs `work` off the worker without an event at its end; what it has to say goes through an
@@ -382,18 +382,18 @@ pub(crate) struct Work<E> {
     tasks: Vec<AbortHandle>,
     /// With so many tasks those that have finished are forgotten.
     most: usize,
-    here: Option<Here<E>>,
+    on_worker: Option<WorkerTasks<E>>,
 }
 
 /// The work of one stream on its worker.
-struct Here<E> {
-    place: Place,
+struct WorkerTasks<E> {
+    registration: Registration,
     mail: Rc<RefCell<VecDeque<Message<E>>>>,
 }
 
 impl<E: Send + 'static> Work<E> {
     pub(crate) const fn new() -> Self {
-        Self { mailbox: None, tasks: Vec::new(), most: FINISHED_TASKS, here: None }
+        Self { mailbox: None, tasks: Vec::new(), most: FINISHED_TASKS, on_worker: None }
     }
 
     fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -408,18 +408,19 @@ impl<E: Send + 'static> Work<E> {
         }
     }
 
-    fn here(&mut self, host: &dyn Host) -> Option<&mut Here<E>> {
-        if self.here.is_none() {
-            let place = host.seated().and_then(Place::take);
-            self.here = place.map(|place| Here { place, mail: Rc::default() });
+    fn on_worker(&mut self, host: &dyn Host) -> Option<&mut WorkerTasks<E>> {
+        if self.on_worker.is_none() {
+            let registration = host.waiting_stream().and_then(Registration::new);
+            self.on_worker =
+                registration.map(|registration| WorkerTasks { registration, mail: Rc::default() });
         }
-        self.here.as_mut()
+        self.on_worker.as_mut()
     }
 
-    fn start_here(&mut self, host: &dyn Host, work: impl Future<Output = E> + 'static) {
-        let Some(here) = self.here(host) else { return };
-        let mail = Rc::clone(&here.mail);
-        here.place.start(async move {
+    fn start_on_worker(&mut self, host: &dyn Host, work: impl Future<Output = E> + 'static) {
+        let Some(on_worker) = self.on_worker(host) else { return };
+        let mail = Rc::clone(&on_worker.mail);
+        on_worker.registration.start(async move {
             let ended = match AssertUnwindSafe(work).catch_unwind().await {
                 Ok(event) => Message::Event(event),
                 Err(_) => Message::Lost(TaskFailure::Panicked),
@@ -429,8 +430,8 @@ impl<E: Send + 'static> Work<E> {
     }
 
     /// What the work on the worker has ended with so far.
-    pub(crate) fn drain_here(&self) -> VecDeque<Message<E>> {
-        self.here.as_ref().map(|here| here.mail.take()).unwrap_or_default()
+    pub(crate) fn drain_on_worker(&self) -> VecDeque<Message<E>> {
+        self.on_worker.as_ref().map(|on_worker| on_worker.mail.take()).unwrap_or_default()
     }
 
     /// The mail that commit number `generation` announced.
@@ -451,7 +452,7 @@ impl<E: Send + 'static> Work<E> {
         for task in self.tasks.drain(..) {
             task.abort();
         }
-        self.here = None;
+        self.on_worker = None;
     }
 }
 

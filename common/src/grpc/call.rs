@@ -19,11 +19,11 @@ use tonic::metadata::MetadataMap;
 use super::answer::{Answer, Inbound};
 use super::cluster::Cluster;
 use super::connection::{Connection, Entered};
+use super::destination::Destination;
 use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
 use super::framing::{framed, framed_bytes};
 use super::http2;
-use super::peer::Peer;
 use super::retry::{RetryPermit, RetryPolicy};
 use super::target::Target;
 use crate::cluster_streams::ClusterStreams;
@@ -62,9 +62,10 @@ pub(super) enum Way {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.way {
-            Way::Dialled(endpoint) => {
-                f.debug_struct("Client").field("peer", endpoint.peer()).finish_non_exhaustive()
-            }
+            Way::Dialled(endpoint) => f
+                .debug_struct("Client")
+                .field("destination", endpoint.destination())
+                .finish_non_exhaustive(),
             Way::Cluster(cluster) => f.debug_tuple("Client").field(cluster).finish(),
         }
     }
@@ -78,11 +79,15 @@ impl Client {
         Some(Self::dialled(target.into(), authority, None))
     }
 
-    /// A client of `peer`, with `authority` as the `:authority` of calls, and with answers of up to
+    /// A client of `destination`, with `authority` as the `:authority` of calls, and with answers of up to
     /// `max_answer` bytes. Does no I/O.
-    pub(super) fn dialled(peer: Peer, authority: Authority, max_answer: Option<usize>) -> Self {
-        let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        let way = Way::Dialled(ConnectionPool::shared(peer));
+    pub(super) fn dialled(
+        destination: Destination,
+        authority: Authority,
+        max_answer: Option<usize>,
+    ) -> Self {
+        let scheme = if destination.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let way = Way::Dialled(ConnectionPool::shared(destination));
         Self { scheme, ..Self::on(way, authority, max_answer.unwrap_or(MAX_ANSWER)) }
     }
 
@@ -305,7 +310,7 @@ impl Client {
 impl Way {
     fn place(&self) -> String {
         match self {
-            Self::Dialled(endpoint) => format!("dialled {}", endpoint.peer()),
+            Self::Dialled(endpoint) => format!("dialled {}", endpoint.destination()),
             Self::Cluster(Cluster { name, authority, .. }) => format!("cluster {name} {authority}"),
         }
     }

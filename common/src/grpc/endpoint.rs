@@ -10,9 +10,9 @@ use futures::future::{BoxFuture, Shared};
 
 use super::back_off::BackOff;
 use super::connection::{Connection, Dialling, Entered};
+use super::destination::Destination;
 use super::dial::{Address, Socket, connect, is_exhaustion, resolve};
 use super::error::CallError;
-use super::peer::Peer;
 use super::race::{order, race};
 use super::target::Target;
 use super::tls::Tls;
@@ -33,9 +33,9 @@ const LONGEST_AGE: Duration = Duration::from_secs(120);
 
 type ConnectFuture = Shared<BoxFuture<'static, Result<Arc<Connection>, CallError>>>;
 
-/// The connections to one peer.
+/// The connections to one destination.
 pub(super) struct ConnectionPool {
-    peer: Peer,
+    destination: Destination,
     dialling: Dialling,
     state: Mutex<State>,
 }
@@ -61,25 +61,27 @@ enum Way {
 }
 
 impl ConnectionPool {
-    /// The endpoint of `peer`; clients of one peer share it.
-    pub(super) fn shared(peer: Peer) -> Arc<Self> {
-        static ENDPOINTS: OnceLock<Mutex<HashMap<Peer, Weak<ConnectionPool>>>> = OnceLock::new();
+    /// The endpoint of `destination`; clients of one destination share it.
+    pub(super) fn shared(destination: Destination) -> Arc<Self> {
+        static ENDPOINTS: OnceLock<Mutex<HashMap<Destination, Weak<ConnectionPool>>>> =
+            OnceLock::new();
         let mut endpoints = lock(ENDPOINTS.get_or_init(Mutex::default));
-        if let Some(endpoint) = endpoints.get(&peer).and_then(Weak::upgrade) {
+        if let Some(endpoint) = endpoints.get(&destination).and_then(Weak::upgrade) {
             return endpoint;
         }
         endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
         // Proxies that start together begin with different addresses.
         let state = State { attempts: usize::from(rand::random::<u16>()), ..State::default() };
-        let tls = peer.tls.clone().map(|settings| Arc::new(Tls::new(settings)));
-        let dialling = Dialling { tls, keepalive: peer.keepalive };
-        let endpoint = Arc::new(Self { peer: peer.clone(), dialling, state: Mutex::new(state) });
-        endpoints.insert(peer, Arc::downgrade(&endpoint));
+        let tls = destination.tls.clone().map(|settings| Arc::new(Tls::new(settings)));
+        let dialling = Dialling { tls, keepalive: destination.keepalive };
+        let endpoint =
+            Arc::new(Self { destination: destination.clone(), dialling, state: Mutex::new(state) });
+        endpoints.insert(destination, Arc::downgrade(&endpoint));
         endpoint
     }
 
-    pub(super) const fn peer(&self) -> &Peer {
-        &self.peer
+    pub(super) const fn destination(&self) -> &Destination {
+        &self.destination
     }
 
     /// A connection for one call: the one with the fewest calls pending. Fails at once while the
@@ -123,7 +125,7 @@ impl ConnectionPool {
 
     /// A connection of a worker's own could not be made, or ended at once.
     pub(super) fn failed(&self, error: CallError) {
-        tracing::debug!(target_uri = %self.peer, %error, "a service can't be reached");
+        tracing::debug!(target_uri = %self.destination, %error, "a service can't be reached");
         lock(&self.state).rest(Instant::now(), error);
     }
 
@@ -158,7 +160,7 @@ impl ConnectionPool {
     /// A connection to where the name may not lead any more, or by a certificate that may have been
     /// replaced.
     fn aged(&self, state: &State, now: Instant) -> Option<usize> {
-        let moves = matches!(self.peer.target, Target::Name { .. })
+        let moves = matches!(self.destination.target, Target::Name { .. })
             || self.dialling.tls.as_ref().is_some_and(|tls| tls.rotates());
         let aged = |connection: &Arc<Connection>| connection.age(now) > LONGEST_AGE;
         moves.then(|| state.open.iter().position(aged)).flatten()
@@ -207,7 +209,8 @@ impl ConnectionPool {
 
     /// Where the target leads now, or led last where that can't be found out.
     async fn addresses(&self) -> Result<Vec<Address>, CallError> {
-        let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, resolve(&self.peer.target)).await;
+        let resolved =
+            tokio::time::timeout(RESOLVE_TIMEOUT, resolve(&self.destination.target)).await;
         let error = match resolved {
             Ok(Ok(addresses)) => {
                 lock(&self.state).addresses.clone_from(&addresses);
@@ -232,7 +235,7 @@ impl ConnectionPool {
                 state.open.push(Arc::clone(connection));
             }
             Err(error) => {
-                tracing::debug!(target_uri = %self.peer, %error, "a service can't be reached");
+                tracing::debug!(target_uri = %self.destination, %error, "a service can't be reached");
                 state.rest(Instant::now(), error.clone());
             }
         }
@@ -300,7 +303,7 @@ mod tests {
 
     #[test]
     fn clients_of_one_target_share_its_endpoint_while_one_of_them_lives() {
-        let target = |port| Peer::from(Target::parse(&format!("127.0.0.1:{port}")).unwrap());
+        let target = |port| Destination::from(Target::parse(&format!("127.0.0.1:{port}")).unwrap());
         let first = ConnectionPool::shared(target(1));
         assert!(Arc::ptr_eq(&first, &ConnectionPool::shared(target(1))));
         assert!(!Arc::ptr_eq(&first, &ConnectionPool::shared(target(2))));

@@ -17,11 +17,11 @@ mod endpoint;
 mod error;
 mod failure;
 mod framing;
-mod here;
+mod worker_call;
 mod http2;
 mod metadata;
-mod peer;
-mod pool;
+mod destination;
+mod worker_pool;
 mod race;
 mod reply;
 mod resets;
@@ -34,12 +34,12 @@ pub use call::{Answers, Client};
 pub use calls::Calls;
 pub use error::CallError;
 pub use failure::{Failure, FailureClass, FailurePolicy};
-pub use here::Framed;
 pub use metadata::{MetadataTemplate, entries};
 pub use retry::RetryPermit;
 pub use service::Service;
 pub use target::{Target, TargetError};
 pub use tonic::metadata::MetadataMap;
+pub use worker_call::Framed;
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,8 @@ use callout_protos::envoy::config::core::v3::grpc_service::{
 
 use super::call::Client;
 use super::channel_args::ChannelArgs;
+use super::destination::Destination;
 use super::metadata::MetadataTemplate;
-use super::peer::Peer;
 use super::retry::RetryPolicy;
 use super::target::Target;
 use super::tls::TlsSettings;
@@ -150,6 +150,6 @@ fn dialled(config: &GoogleGrpc) -> Result<Client, ConfigError> {
     let authority = authority.parse().map_err(|_| {
         ConfigError::field("target_uri", format!("`{authority}` is not a valid authority"))
     })?;
-    let peer = Peer { target, tls, keepalive: args.keepalive };
-    Ok(Client::dialled(peer, authority, args.max_answer))
+    let destination = Destination { target, tls, keepalive: args.keepalive };
+    Ok(Client::dialled(destination, authority, args.max_answer))
 }

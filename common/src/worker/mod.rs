@@ -6,16 +6,16 @@
 //! everything that one round of the loop began goes out in one write, and every answer that is there
 //! is collected by one read. Then, with nothing borrowed, the streams are told one after the other.
 //!
-//! A worker shares nothing with other workers but the doorbell's thread.
+//! A worker shares nothing with other workers but the poller's thread.
 
-mod bell;
-mod doorbell;
-mod line;
-mod seats;
+mod wakeups;
+mod poller;
+mod connection;
+mod waiting;
 mod sleep;
 mod tasks;
 mod timers;
-mod wire;
+mod socket;
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
@@ -30,15 +30,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::envoy::host::Seated;
-use bell::{Bell, Ready, Told};
-use doorbell::{Doorbell, NoDoorbell, Watched};
-pub(crate) use line::{Line, LineError};
-use seats::{Seats, Ticket};
+use crate::envoy::host::WaitingStream;
+pub(crate) use connection::{ConnectionError, Http2Connection};
+use poller::{NoPoller, Poller, Watched};
 pub(crate) use sleep::{sleep, until};
+pub(crate) use socket::Socket;
 use tasks::{TaskId, Tasks, Work};
 use timers::Timers;
-pub(crate) use wire::Socket;
+use waiting::{StreamId, WaitingStreams};
+use wakeups::{Ready, Wakeups, Woken};
 
 /// Streams that one turn tells of their answers. The rest wait for the next: the loop has timers
 /// and sockets of others.
@@ -48,13 +48,13 @@ const ROUNDS: usize = 8;
 
 /// One worker.
 pub(crate) struct Worker {
-    bell: Arc<Bell>,
-    doorbell: Arc<Doorbell>,
-    seats: RefCell<Seats>,
+    wakeups: Arc<Wakeups>,
+    poller: Arc<Poller>,
+    waiting: RefCell<WaitingStreams>,
     tasks: RefCell<Tasks>,
     timers: RefCell<Timers>,
-    lines: RefCell<Vec<Driven>>,
-    answered: RefCell<VecDeque<Ticket>>,
+    connections: RefCell<Vec<Driven>>,
+    answered: RefCell<VecDeque<StreamId>>,
     ready: Cell<Vec<Ready>>,
     /// When the current turn began; `None` outside of one.
     now: Cell<Option<Instant>>,
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
 
 /// A connection, and the turn in which it was driven last.
 struct Driven {
-    line: Arc<Line>,
+    connection: Arc<Http2Connection>,
     turn: u64,
 }
 
@@ -73,7 +73,7 @@ thread_local! {
     static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
 }
 
-/// This thread's worker; `None` when no doorbell can be had, and while the thread ends.
+/// This thread's worker; `None` when no poller can be had, and while the thread ends.
 fn worker() -> Option<Rc<Worker>> {
     let own = WORKER.try_with(|own| {
         let mut own = own.try_borrow_mut().ok()?;
@@ -88,14 +88,14 @@ fn worker() -> Option<Rc<Worker>> {
 /// Starts the thread that waits for the workers' connections, if it does not run yet.
 ///
 /// # Errors
-/// [`NoDoorbell`] when this process may start no more threads.
-pub(crate) fn start() -> Result<(), NoDoorbell> {
-    Doorbell::start()
+/// [`NoPoller`] when this process may start no more threads.
+pub(crate) fn start() -> Result<(), NoPoller> {
+    Poller::start()
 }
 
 /// Whether `event` of a scheduler is the worker's turn, and no stream's own.
 pub(crate) const fn is_turn(event: u64) -> bool {
-    Bell::is_turn(event)
+    Wakeups::is_turn(event)
 }
 
 /// The scheduled `event` fired: the worker takes its turn.
@@ -105,39 +105,39 @@ pub(crate) fn turn(event: u64) {
     }
 }
 
-/// A stream's place among those that may be told something. Its work ends with it.
-pub(crate) struct Place {
+/// A stream's place among those that wait. Its work ends with it.
+pub(crate) struct Registration {
     worker: Rc<Worker>,
-    ticket: Ticket,
+    stream_id: StreamId,
     tasks: Vec<TaskId>,
 }
 
-impl Place {
-    /// Seats `stream`; `None` where there is no worker.
-    pub(crate) fn take(stream: Rc<dyn Seated>) -> Option<Self> {
+impl Registration {
+    /// Registers `stream`; `None` where there is no worker.
+    pub(crate) fn new(stream: Rc<dyn WaitingStream>) -> Option<Self> {
         let worker = worker()?;
-        let (ticket, carries) = worker.seats.borrow_mut().take(Rc::clone(&stream));
+        let (stream_id, carries) = worker.waiting.borrow_mut().insert(Rc::clone(&stream));
         if carries {
-            worker.carry(Some(&stream));
+            worker.set_carrier(Some(&stream));
         }
-        Some(Self { worker, ticket, tasks: Vec::new() })
+        Some(Self { worker, stream_id, tasks: Vec::new() })
     }
 
     /// Runs `work` on the worker. When it has ended, the stream is told.
     pub(crate) fn start(&mut self, work: impl Future<Output = ()> + 'static) {
-        self.tasks.push(self.worker.add(Box::pin(work), Some(self.ticket)));
+        self.tasks.push(self.worker.add(Box::pin(work), Some(self.stream_id)));
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         for task in self.tasks.drain(..) {
             let work = self.worker.tasks.borrow_mut().cancel(task);
             drop(work);
         }
-        let next = self.worker.seats.borrow_mut().leave(self.ticket);
+        let next = self.worker.waiting.borrow_mut().remove(self.stream_id);
         if let Some(next) = next {
-            self.worker.carry(next.as_ref());
+            self.worker.set_carrier(next.as_ref());
         }
     }
 }
@@ -166,29 +166,30 @@ pub(crate) fn now() -> Instant {
 /// Opens HTTP/2 on `socket`, as a connection of this worker.
 ///
 /// # Errors
-/// See [`LineError`].
+/// See [`ConnectionError`].
 pub(crate) fn open(
     socket: Socket,
     builder: &h2::client::Builder,
-) -> Result<(Arc<Line>, SendRequest<Bytes>), LineError> {
-    let worker = worker().ok_or(LineError::NoWorker)?;
-    let (line, send) = Line::open(socket, builder, &worker.bell, &worker.doorbell)?;
-    let mut lines = worker.lines.borrow_mut();
-    lines.retain(|driven| driven.line.is_open());
-    lines.push(Driven { line: Arc::clone(&line), turn: 0 });
-    Ok((line, send))
+) -> Result<(Arc<Http2Connection>, SendRequest<Bytes>), ConnectionError> {
+    let worker = worker().ok_or(ConnectionError::NoWorker)?;
+    let (connection, send) =
+        Http2Connection::open(socket, builder, &worker.wakeups, &worker.poller)?;
+    let mut connections = worker.connections.borrow_mut();
+    connections.retain(|driven| driven.connection.is_open());
+    connections.push(Driven { connection: Arc::clone(&connection), turn: 0 });
+    Ok((connection, send))
 }
 
 impl Worker {
-    fn new() -> Result<Self, NoDoorbell> {
-        let bell = Arc::new(Bell::new());
+    fn new() -> Result<Self, NoPoller> {
+        let wakeups = Arc::new(Wakeups::new());
         Ok(Self {
-            doorbell: Doorbell::join(&bell)?,
-            bell,
-            seats: RefCell::default(),
+            poller: Poller::join(&wakeups)?,
+            wakeups,
+            waiting: RefCell::default(),
             tasks: RefCell::default(),
             timers: RefCell::default(),
-            lines: RefCell::default(),
+            connections: RefCell::default(),
             answered: RefCell::default(),
             ready: Cell::default(),
             now: Cell::default(),
@@ -197,22 +198,22 @@ impl Worker {
         })
     }
 
-    fn add(&self, work: Work, ticket: Option<Ticket>) -> TaskId {
-        let (task, waker) = self.tasks.borrow_mut().add(work, ticket, &self.bell);
+    fn add(&self, work: Work, stream_id: Option<StreamId>) -> TaskId {
+        let (task, waker) = self.tasks.borrow_mut().add(work, stream_id, &self.wakeups);
         waker.wake();
         task
     }
 
-    /// The stream behind `next` carries the bell from now on.
-    fn carry(&self, next: Option<&Rc<dyn Seated>>) {
+    /// Events come by the scheduler of `next` from now on.
+    fn set_carrier(&self, next: Option<&Rc<dyn WaitingStream>>) {
         let scheduler = next.map(|next| next.scheduler());
-        if self.bell.carry(scheduler) == Told::Nobody {
-            self.doorbell.wake();
+        if self.wakeups.set_carrier(scheduler) == Woken::Nobody {
+            self.poller.wake();
         }
     }
 
     fn turn(&self, event: u64) {
-        if !self.bell.begin(event) {
+        if !self.wakeups.begin(event) {
             return;
         }
         let turning = Turning::begin(self);
@@ -221,8 +222,8 @@ impl Worker {
         self.drive();
         // A stream that is told may end others, and start new work, which is for the next turn.
         for _ in 0..ANSWERS {
-            let Some(ticket) = self.answered.borrow_mut().pop_front() else { break };
-            let stream = self.seats.borrow().get(ticket);
+            let Some(stream_id) = self.answered.borrow_mut().pop_front() else { break };
+            let stream = self.waiting.borrow().get(stream_id);
             if let Some(stream) = stream {
                 stream.deliver();
             }
@@ -231,16 +232,16 @@ impl Worker {
 
     /// Polls what is ready: tasks first, so that all that they begin goes out in one write.
     fn drive(&self) {
-        let (mut ready, mut lines) = (self.ready.take(), Vec::new());
+        let (mut ready, mut connections) = (self.ready.take(), Vec::new());
         for _ in 0..ROUNDS {
-            self.bell.take(&mut ready);
-            if ready.is_empty() && lines.is_empty() {
+            self.wakeups.take(&mut ready);
+            if ready.is_empty() && connections.is_empty() {
                 break;
             }
             let mut tasks = false;
             for what in ready.drain(..) {
                 match what {
-                    Ready::Line(number) => lines.push(number),
+                    Ready::Connection(number) => connections.push(number),
                     Ready::Task(slot) => {
                         tasks = true;
                         self.poll(slot);
@@ -248,12 +249,12 @@ impl Worker {
                 }
             }
             if !tasks {
-                lines.drain(..).for_each(|number| self.drive_line(number));
+                connections.drain(..).for_each(|number| self.drive_connection(number));
             }
         }
-        for number in lines {
+        for number in connections {
             // For the next turn.
-            let _ = self.bell.wake(Ready::Line(number));
+            let _ = self.wakeups.wake(Ready::Connection(number));
         }
         self.ready.set(ready);
     }
@@ -267,25 +268,25 @@ impl Worker {
                 if let Err(payload) = ended {
                     std::mem::forget(payload);
                 }
-                let (ticket, remains) = self.tasks.borrow_mut().ended(task);
+                let (stream_id, remains) = self.tasks.borrow_mut().ended(task);
                 drop(remains);
-                self.answered.borrow_mut().extend(ticket);
+                self.answered.borrow_mut().extend(stream_id);
             }
         }
     }
 
-    fn drive_line(&self, number: usize) {
+    fn drive_connection(&self, number: usize) {
         let turn = self.turns.get();
-        let line = {
-            let mut lines = self.lines.borrow_mut();
-            let driven = lines.iter_mut().find(|driven| driven.line.number() == number);
+        let connection = {
+            let mut connections = self.connections.borrow_mut();
+            let driven = connections.iter_mut().find(|driven| driven.connection.number() == number);
             driven.map(|driven| {
                 let fresh = std::mem::replace(&mut driven.turn, turn) != turn;
-                (Arc::clone(&driven.line), fresh)
+                (Arc::clone(&driven.connection), fresh)
             })
         };
-        if let Some((line, fresh)) = line {
-            line.drive(fresh);
+        if let Some((connection, fresh)) = connection {
+            connection.drive(fresh);
         }
     }
 }
@@ -297,14 +298,14 @@ impl Drop for Worker {
         let tasks = self.tasks.get_mut().clear();
         drop(tasks);
         self.kept.get_mut().clear();
-        for driven in self.lines.get_mut().drain(..) {
-            driven.line.close("its worker ends");
+        for driven in self.connections.get_mut().drain(..) {
+            driven.connection.close("its worker ends");
         }
-        self.doorbell.leave(&self.bell);
+        self.poller.leave(&self.wakeups);
     }
 }
 
-/// A turn; its end rings again where something is left to do.
+/// A turn; its end asks for another where something is left to do.
 struct Turning<'a> {
     worker: &'a Worker,
     now: Instant,
@@ -325,9 +326,9 @@ impl Drop for Turning<'_> {
         worker.now.set(None);
         let more = !worker.answered.borrow().is_empty();
         let deadline = worker.timers.borrow().earliest();
-        let (earlier, told) = worker.bell.finish(more, deadline);
-        if earlier || told == Told::Nobody {
-            worker.doorbell.wake();
+        let (earlier, woken) = worker.wakeups.finish(more, deadline);
+        if earlier || woken == Woken::Nobody {
+            worker.poller.wake();
         }
     }
 }

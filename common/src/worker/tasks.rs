@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::bell::{Bell, Ready};
-use super::seats::Ticket;
+use super::waiting::StreamId;
+use super::wakeups::{Ready, Wakeups};
 
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -22,20 +22,20 @@ struct Slot {
     era: u64,
     work: Option<Work>,
     /// Whom to tell when it has ended.
-    ticket: Option<Ticket>,
+    stream_id: Option<StreamId>,
     // A slot keeps its waker: what a task that has ended wakes is another's spurious poll.
-    pulse: Arc<Pulse>,
+    wakes: Arc<TaskWaker>,
     waker: Waker,
 }
 
 /// Wakes what is in a slot.
-struct Pulse {
+struct TaskWaker {
     slot: usize,
-    bell: Arc<Bell>,
+    wakeups: Arc<Wakeups>,
     queued: AtomicBool,
 }
 
-impl Wake for Pulse {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -43,7 +43,7 @@ impl Wake for Pulse {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             // Without a carrier it waits for the next one: a task needs its worker.
-            let _ = self.bell.wake(Ready::Task(self.slot));
+            let _ = self.wakeups.wake(Ready::Task(self.slot));
         }
     }
 }
@@ -74,26 +74,26 @@ impl Tasks {
     pub(crate) fn add(
         &mut self,
         work: Work,
-        ticket: Option<Ticket>,
-        bell: &Arc<Bell>,
+        stream_id: Option<StreamId>,
+        wakeups: &Arc<Wakeups>,
     ) -> (TaskId, Waker) {
         let number = match self.free.pop() {
             Some(number) => number,
             None => {
                 let slot = self.slots.len();
-                let pulse = Arc::new(Pulse {
+                let wakes = Arc::new(TaskWaker {
                     slot,
-                    bell: Arc::clone(bell),
+                    wakeups: Arc::clone(wakeups),
                     queued: AtomicBool::new(false),
                 });
-                let waker = Waker::from(Arc::clone(&pulse));
-                self.slots.push(Slot { era: 0, work: None, ticket: None, pulse, waker });
+                let waker = Waker::from(Arc::clone(&wakes));
+                self.slots.push(Slot { era: 0, work: None, stream_id: None, wakes, waker });
                 slot
             }
         };
         match self.slots.get_mut(number) {
             Some(slot) => {
-                (slot.work, slot.ticket) = (Some(work), ticket);
+                (slot.work, slot.stream_id) = (Some(work), stream_id);
                 (TaskId { slot: number, era: slot.era }, slot.waker.clone())
             }
             // The number is one of a slot.
@@ -105,7 +105,7 @@ impl Tasks {
     pub(crate) fn take(&mut self, slot: usize) -> Option<Taken> {
         let entry = self.slots.get_mut(slot)?;
         // Cleared before the poll: what wakes it from now on is seen after it.
-        entry.pulse.queued.store(false, Ordering::Release);
+        entry.wakes.queued.store(false, Ordering::Release);
         Some(Taken { slot, work: entry.work.take()?, waker: entry.waker.clone() })
     }
 
@@ -117,20 +117,20 @@ impl Tasks {
     }
 
     /// The task has ended. Whom to tell; its remains are to be dropped with nothing borrowed.
-    pub(crate) fn ended(&mut self, task: Taken) -> (Option<Ticket>, Work) {
-        let ticket = self.slots.get_mut(task.slot).and_then(|entry| {
+    pub(crate) fn ended(&mut self, task: Taken) -> (Option<StreamId>, Work) {
+        let stream_id = self.slots.get_mut(task.slot).and_then(|entry| {
             entry.era += 1;
-            entry.ticket.take()
+            entry.stream_id.take()
         });
         self.free.push(task.slot);
-        (ticket, task.work)
+        (stream_id, task.work)
     }
 
     /// Removes a task before its end; to be dropped with nothing borrowed.
     pub(crate) fn cancel(&mut self, task: TaskId) -> Option<Work> {
         let entry = self.slots.get_mut(task.slot).filter(|entry| entry.era == task.era)?;
         entry.era += 1;
-        entry.ticket = None;
+        entry.stream_id = None;
         let work = entry.work.take();
         self.free.push(task.slot);
         work

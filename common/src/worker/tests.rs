@@ -31,7 +31,7 @@ pub(crate) struct Waiter {
     pub(crate) told: Cell<usize>,
 }
 
-impl Seated for Waiter {
+impl WaitingStream for Waiter {
     fn scheduler(&self) -> Box<dyn Scheduler> {
         Box::new(Commits(self.commits.clone()))
     }
@@ -47,10 +47,10 @@ impl Loop {
         Self { commits, events }
     }
 
-    pub(crate) fn seat(&self) -> (Place, Rc<Waiter>) {
+    pub(crate) fn register(&self) -> (Registration, Rc<Waiter>) {
         let waiter = Rc::new(Waiter { commits: self.commits.clone(), told: Cell::new(0) });
-        let seated: Rc<dyn Seated> = Rc::<Waiter>::clone(&waiter);
-        (Place::take(seated).unwrap(), waiter)
+        let stream: Rc<dyn WaitingStream> = Rc::<Waiter>::clone(&waiter);
+        (Registration::new(stream).unwrap(), waiter)
     }
 
     /// Fires one event; `false` when none is committed for so long.
@@ -70,7 +70,7 @@ impl Loop {
 
     /// Runs `work` for one stream to its end.
     pub(crate) fn run<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> T {
-        let (mut place, waiter) = self.seat();
+        let (mut place, waiter) = self.register();
         let result = Rc::new(RefCell::new(None));
         let slot = Rc::clone(&result);
         place.start(async move {
@@ -88,7 +88,7 @@ fn now_or_never(events: &Loop) -> bool {
 #[test]
 fn work_runs_in_a_turn_and_its_stream_is_told_in_the_same() {
     let events = Loop::new();
-    let (mut place, waiter) = events.seat();
+    let (mut place, waiter) = events.register();
     let ran = Rc::new(Cell::new(false));
     let flag = Rc::clone(&ran);
     place.start(async move { flag.set(true) });
@@ -102,7 +102,7 @@ fn work_runs_in_a_turn_and_its_stream_is_told_in_the_same() {
 #[test]
 fn all_that_one_round_of_the_loop_starts_takes_one_event() {
     let events = Loop::new();
-    let mut streams: Vec<_> = (0..50).map(|_| events.seat()).collect();
+    let mut streams: Vec<_> = (0..50).map(|_| events.register()).collect();
     for (place, _) in &mut streams {
         place.start(async {});
     }
@@ -114,11 +114,11 @@ fn all_that_one_round_of_the_loop_starts_takes_one_event() {
 #[test]
 fn one_turn_tells_64_streams_and_the_rest_are_told_in_the_next() {
     let events = Loop::new();
-    let mut streams: Vec<_> = (0..100).map(|_| events.seat()).collect();
+    let mut streams: Vec<_> = (0..100).map(|_| events.register()).collect();
     for (place, _) in &mut streams {
         place.start(async {});
     }
-    let told = |streams: &[(Place, Rc<Waiter>)]| {
+    let told = |streams: &[(Registration, Rc<Waiter>)]| {
         streams.iter().map(|(_, waiter)| waiter.told.get()).sum::<usize>()
     };
     assert!(now_or_never(&events));
@@ -136,7 +136,7 @@ fn work_ends_with_its_stream_and_nobody_else_is_told() {
         }
     }
     let events = Loop::new();
-    let (mut place, waiter) = events.seat();
+    let (mut place, waiter) = events.register();
     let dropped = Rc::new(Cell::new(false));
     let guard = Dropped(Rc::clone(&dropped));
     place.start(async move {
@@ -146,7 +146,7 @@ fn work_ends_with_its_stream_and_nobody_else_is_told() {
     assert!(now_or_never(&events));
     drop(place);
     assert!(dropped.get());
-    let (mut next, other) = events.seat();
+    let (mut next, other) = events.register();
     next.start(async {});
     events.until(|| other.told.get() == 1);
     assert_eq!(waiter.told.get(), 0);
@@ -155,8 +155,8 @@ fn work_ends_with_its_stream_and_nobody_else_is_told() {
 #[test]
 fn what_a_stream_took_with_it_is_announced_through_the_next() {
     let events = Loop::new();
-    let (mut first, _) = events.seat();
-    let (mut second, waiter) = events.seat();
+    let (mut first, _) = events.register();
+    let (mut second, waiter) = events.register();
     first.start(async {});
     second.start(async {});
     // Both were announced by one event, on the scheduler of the first.
@@ -169,7 +169,7 @@ fn what_a_stream_took_with_it_is_announced_through_the_next() {
 }
 
 #[test]
-fn other_threads_wake_work_and_the_doorbell_rings_for_deadlines() {
+fn other_threads_wake_work_and_the_poller_wakes_for_deadlines() {
     let events = Loop::new();
     let (send, receive) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || send.send(7).unwrap());
@@ -184,33 +184,33 @@ fn other_threads_wake_work_and_the_doorbell_rings_for_deadlines() {
 #[test]
 fn a_panic_of_one_task_is_its_own_end_only() {
     let events = Loop::new();
-    let (mut place, waiter) = events.seat();
+    let (mut place, waiter) = events.register();
     place.start(async { panic!("a fault") });
-    let (mut other, second) = events.seat();
+    let (mut other, second) = events.register();
     other.start(async {});
     events.until(|| second.told.get() == 1);
     assert_eq!(waiter.told.get(), 1);
 }
 
 #[test]
-fn the_doorbell_survives_a_panic_in_its_thread() {
+fn the_poller_survives_a_panic_in_its_thread() {
     struct Broken;
     impl Scheduler for Broken {
         fn commit(&self, _: u64) {
-            assert!(std::thread::current().name() != Some("callout-bell"), "a fault");
+            assert!(std::thread::current().name() != Some("callout-poll"), "a fault");
         }
     }
-    let bell = Arc::new(Bell::new());
-    let doorbell = Doorbell::join(&bell).unwrap();
-    let _ = bell.carry(Some(Box::new(Broken)));
-    let (earlier, _) = bell.finish(false, Some(Instant::now()));
+    let wakeups = Arc::new(Wakeups::new());
+    let poller = Poller::join(&wakeups).unwrap();
+    let _ = wakeups.set_carrier(Some(Box::new(Broken)));
+    let (earlier, _) = wakeups.finish(false, Some(Instant::now()));
     assert!(earlier);
-    doorbell.wake();
+    poller.wake();
     let events = Loop::new();
     for _ in 0..3 {
         events.run(sleep(Instant::now() + Duration::from_millis(5)));
     }
-    doorbell.leave(&bell);
+    poller.leave(&wakeups);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_worker_that_ends_with_work_and_connections_open_ends_cleanly() {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let events = Loop::new();
-        let (mut place, _) = events.seat();
+        let (mut place, _) = events.register();
         let socket = std::net::TcpStream::connect(address).unwrap();
         socket.set_nonblocking(true).unwrap();
         let (_line, send) = open(socket.into(), &h2::client::Builder::new()).unwrap();

@@ -16,7 +16,7 @@ use crate::envoy::types::{Body, Map, MetadataSource};
 /// Envoy's side of a stream. Numbers in brackets are facts of `docs/ENVOY-FACTS.md`.
 ///
 /// Made at the start of a hook from the filter pointer that Envoy gave to it, or in the worker's turn
-/// from that of a [`Seat`](super::seat::Seat), and dropped at its end; neither `Send` nor kept. That is
+/// from that of an [`AbiWaitingStream`](super::waiting_stream::AbiWaitingStream), and dropped at its end; neither `Send` nor kept. That is
 /// why every call of this folder may use the pointer: it is live, and this is its worker (F1). The
 /// calls of `end` may end the stream (F2, F3, F4); the runner
 /// ([`crate::runner`]) makes them, and uses the pointer again only when Envoy has not ended the stream

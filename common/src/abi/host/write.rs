@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::{AbiHost, map_number, newer, required};
 use crate::abi::buffer::{lend, nothing};
 use crate::abi::scheduler::StreamScheduler;
-use crate::abi::seat::Seat;
-use crate::envoy::host::{HostWrite, Scheduler, Seated};
+use crate::abi::waiting_stream::AbiWaitingStream;
+use crate::envoy::host::{HostWrite, Scheduler, WaitingStream};
 use crate::envoy::types::{Map, MetadataValue, MetricId, MetricOp};
 
 impl HostWrite for AbiHost {
@@ -151,7 +151,7 @@ impl HostWrite for AbiHost {
         Box::new(StreamScheduler::new(self.0))
     }
 
-    fn seated(&self) -> Option<Rc<dyn Seated>> {
-        Some(Rc::new(Seat::new(self.0, Rc::clone(&self.1))))
+    fn waiting_stream(&self) -> Option<Rc<dyn WaitingStream>> {
+        Some(Rc::new(AbiWaitingStream::new(self.0, Rc::clone(&self.1))))
     }
 }

@@ -16,7 +16,7 @@ use super::endpoint::ConnectionPool;
 use super::error::CallError;
 use super::http2::builder;
 use crate::tasks::runtime;
-use crate::worker::{self, Line, Socket};
+use crate::worker::{self, Http2Connection, Socket};
 
 /// Connections of a worker to one target. There is more than one only where the service's limit of
 /// streams, or calls that it left open, ask for more.
@@ -35,11 +35,11 @@ const LEFT_OPEN: u32 = 256;
 
 /// The pools of a worker, by endpoint.
 #[derive(Default)]
-pub(super) struct Pools(RefCell<HashMap<usize, Rc<Pool>>>);
+pub(super) struct WorkerPools(RefCell<HashMap<usize, Rc<WorkerPool>>>);
 
-impl Pools {
+impl WorkerPools {
     /// This worker's pool for `endpoint`; `None` where there is no worker.
-    pub(super) fn of(endpoint: &Arc<ConnectionPool>) -> Option<Rc<Pool>> {
+    pub(super) fn of(endpoint: &Arc<ConnectionPool>) -> Option<Rc<WorkerPool>> {
         let pools = worker::kept::<Self>()?;
         let key = Arc::as_ptr(endpoint).addr();
         let mut pools = pools.0.borrow_mut();
@@ -50,7 +50,7 @@ impl Pools {
         }
         // What nobody is configured with any more goes, and with it its connections.
         pools.retain(|_, pool| pool.endpoint.strong_count() > 0);
-        let pool = Rc::new(Pool {
+        let pool = Rc::new(WorkerPool {
             endpoint: Arc::downgrade(endpoint),
             open: RefCell::default(),
             attempt: RefCell::default(),
@@ -61,7 +61,7 @@ impl Pools {
 }
 
 /// The connections of this worker to one target.
-pub(super) struct Pool {
+pub(super) struct WorkerPool {
     endpoint: Weak<ConnectionPool>,
     open: RefCell<Vec<Rc<Connection>>>,
     attempt: RefCell<Option<Rc<ConnectFuture>>>,
@@ -130,7 +130,7 @@ impl Drop for Promise {
     }
 }
 
-impl Pool {
+impl WorkerPool {
     /// A connection for one call: the one with the fewest.
     pub(super) async fn connection(&self) -> Result<Rc<Connection>, CallError> {
         let mut waits = None;
@@ -205,8 +205,8 @@ impl Pool {
             worker::open(socket, &builder()).map_err(|error| CallError::Internal(error.to_string()))
         });
         Poll::Ready(match opened {
-            Ok((line, send)) => {
-                let connection = Rc::new(Connection::new(line, send));
+            Ok((http2, send)) => {
+                let connection = Rc::new(Connection::new(http2, send));
                 self.open.borrow_mut().push(Rc::clone(&connection));
                 Ok(connection)
             }
@@ -220,7 +220,7 @@ impl Pool {
 
 /// One connection.
 pub(super) struct Connection {
-    line: Arc<Line>,
+    http2: Arc<Http2Connection>,
     send: SendRequest<Bytes>,
     calls: Cell<usize>,
     mute: Cell<u32>,
@@ -232,9 +232,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(line: Arc<Line>, send: SendRequest<Bytes>) -> Self {
+    fn new(http2: Arc<Http2Connection>, send: SendRequest<Bytes>) -> Self {
         Self {
-            line,
+            http2,
             send,
             calls: Cell::new(0),
             mute: Cell::new(0),
@@ -252,7 +252,7 @@ impl Connection {
             let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
             !matches!(ready, Poll::Ready(Err(_)))
         };
-        self.line.is_open()
+        self.http2.is_open()
             && takes()
             && self.mute.get() < MUTE_DEADLINES
             && self.left_open.get() < LEFT_OPEN
@@ -263,8 +263,8 @@ impl Connection {
         self.calls.get() + left_open >= self.send.current_max_send_streams()
     }
 
-    pub(super) fn line(&self) -> &Line {
-        &self.line
+    pub(super) fn http2(&self) -> &Http2Connection {
+        &self.http2
     }
 
     /// A handle for one call.
@@ -279,12 +279,12 @@ impl Connection {
 
     /// Whether it ended so soon that the service can't be said to have been there.
     fn was_fleeting(&self) -> bool {
-        !self.line.is_open() && !self.proved.get() && self.opened.elapsed() < FLEETING
+        !self.http2.is_open() && !self.proved.get() && self.opened.elapsed() < FLEETING
     }
 
     pub(super) fn begun(&self) {
         self.calls.set(self.calls.get() + 1);
-        self.line.touch(worker::now());
+        self.http2.touch(worker::now());
     }
 
     pub(super) fn over(&self) {

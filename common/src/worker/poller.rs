@@ -1,5 +1,5 @@
-//! The doorbell: a thread that only waits, for the sockets of up to eight workers and for their
-//! earliest deadline, and rings the worker that has something to do. Connections of a worker on
+//! The poller: a thread that only waits, for the sockets of up to eight workers and for their
+//! earliest deadline, and wakes the worker that has something to do. Connections of a worker on
 //! which no stream waits it serves by itself: pings, GOAWAY and the end.
 
 use std::collections::HashMap;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token, Waker};
 
-use super::bell::Bell;
+use super::wakeups::Wakeups;
 use crate::tasks::runtime::mask_signals;
 
-/// A connection, as the doorbell sees it.
+/// A connection, as the poller sees it.
 pub(crate) trait Watched: Send + Sync {
     /// Its socket has something to say.
     fn stirred(&self, closing: bool);
-    /// Reads what has come, and writes what is to go. On its worker, in a turn, and on the doorbell's
+    /// Reads what has come, and writes what is to go. On its worker, in a turn, and on the poller's
     /// thread while no stream of the worker waits. `fresh` when it is the first time in a turn: then
     /// the socket is read without being told of anything.
     fn drive(&self, fresh: bool);
@@ -36,80 +36,80 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// The thread that waits could not be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the thread that waits for the workers' connections could not be started")]
-pub(crate) struct NoDoorbell;
+pub(crate) struct NoPoller;
 
 /// One such thread.
-pub(crate) struct Doorbell {
+pub(crate) struct Poller {
     registry: Registry,
     waker: Waker,
     next: AtomicUsize,
-    rooms: Mutex<Rooms>,
+    watching: Mutex<Watching>,
 }
 
 #[derive(Default)]
-struct Rooms {
-    bells: Vec<Arc<Bell>>,
-    lines: HashMap<usize, Arc<dyn Watched>>,
+struct Watching {
+    workers: Vec<Arc<Wakeups>>,
+    connections: HashMap<usize, Arc<dyn Watched>>,
 }
 
-static DOORBELLS: Mutex<Vec<Arc<Doorbell>>> = Mutex::new(Vec::new());
+static POLLERS: Mutex<Vec<Arc<Poller>>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Doorbell {
+impl Poller {
     /// Starts the first one, if it does not run yet.
     ///
     /// # Errors
-    /// [`NoDoorbell`].
-    pub(crate) fn start() -> Result<(), NoDoorbell> {
-        let mut doorbells = lock(&DOORBELLS);
-        if doorbells.is_empty() {
-            doorbells.push(Self::spawn().map_err(|_| NoDoorbell)?);
+    /// [`NoPoller`].
+    pub(crate) fn start() -> Result<(), NoPoller> {
+        let mut pollers = lock(&POLLERS);
+        if pollers.is_empty() {
+            pollers.push(Self::spawn().map_err(|_| NoPoller)?);
         }
         Ok(())
     }
 
-    /// The doorbell of one more worker, whose bell is `bell`. Where no more threads can be started,
+    /// The poller of one more worker, that is woken by `wakeups`. Where no more threads can be started,
     /// more than eight workers share one.
-    pub(crate) fn join(bell: &Arc<Bell>) -> Result<Arc<Self>, NoDoorbell> {
-        let mut doorbells = lock(&DOORBELLS);
-        let free = doorbells.iter().find(|one| lock(&one.rooms).bells.len() < WORKERS).cloned();
-        let doorbell = match free {
-            Some(doorbell) => doorbell,
+    pub(crate) fn join(wakeups: &Arc<Wakeups>) -> Result<Arc<Self>, NoPoller> {
+        let mut pollers = lock(&POLLERS);
+        let free = pollers.iter().find(|one| lock(&one.watching).workers.len() < WORKERS).cloned();
+        let poller = match free {
+            Some(poller) => poller,
             None => match Self::spawn() {
-                Ok(doorbell) => {
-                    doorbells.push(Arc::clone(&doorbell));
-                    doorbell
+                Ok(poller) => {
+                    pollers.push(Arc::clone(&poller));
+                    poller
                 }
-                Err(_) => doorbells.first().cloned().ok_or(NoDoorbell)?,
+                Err(_) => pollers.first().cloned().ok_or(NoPoller)?,
             },
         };
-        drop(doorbells);
-        lock(&doorbell.rooms).bells.push(Arc::clone(bell));
-        Ok(doorbell)
+        drop(pollers);
+        lock(&poller.watching).workers.push(Arc::clone(wakeups));
+        Ok(poller)
     }
 
-    /// The worker behind `bell` is gone.
-    pub(crate) fn leave(&self, bell: &Arc<Bell>) {
-        lock(&self.rooms).bells.retain(|other| !Arc::ptr_eq(other, bell));
+    /// The worker of `wakeups` is gone.
+    pub(crate) fn leave(&self, wakeups: &Arc<Wakeups>) {
+        lock(&self.watching).workers.retain(|other| !Arc::ptr_eq(other, wakeups));
     }
 
     fn spawn() -> io::Result<Arc<Self>> {
         let poll = Poll::new()?;
-        let doorbell = Arc::new(Self {
+        let poller = Arc::new(Self {
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKE)?,
             next: AtomicUsize::new(0),
-            rooms: Mutex::default(),
+            watching: Mutex::default(),
         });
-        let own = Arc::clone(&doorbell);
-        std::thread::Builder::new().name("callout-bell".to_owned()).spawn(move || {
+        let own = Arc::clone(&poller);
+        std::thread::Builder::new().name("callout-poll".to_owned()).spawn(move || {
             mask_signals();
             own.wait(poll);
         })?;
-        Ok(doorbell)
+        Ok(poller)
     }
 
     pub(crate) const fn registry(&self) -> &Registry {
@@ -121,13 +121,13 @@ impl Doorbell {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn watch(&self, number: usize, line: Arc<dyn Watched>) {
-        lock(&self.rooms).lines.insert(number, line);
+    pub(crate) fn watch(&self, number: usize, connection: Arc<dyn Watched>) {
+        lock(&self.watching).connections.insert(number, connection);
     }
 
     pub(crate) fn forget(&self, number: usize) {
-        let line = lock(&self.rooms).lines.remove(&number);
-        drop(line);
+        let connection = lock(&self.watching).connections.remove(&number);
+        drop(connection);
     }
 
     /// Has the thread look at what changed.
@@ -154,10 +154,10 @@ impl Doorbell {
 
     fn round(&self, poll: &mut Poll, events: &mut Events, swept: &mut Instant) {
         let now = Instant::now();
-        let bells = lock(&self.rooms).bells.clone();
-        let alarm = bells.iter().filter_map(|bell| bell.tick(now)).min();
-        let lines = !lock(&self.rooms).lines.is_empty();
-        let sweep = lines.then(|| *swept + SWEEP);
+        let workers = lock(&self.watching).workers.clone();
+        let alarm = workers.iter().filter_map(|wakeups| wakeups.tick(now)).min();
+        let connections = !lock(&self.watching).connections.is_empty();
+        let sweep = connections.then(|| *swept + SWEEP);
         let until = alarm.into_iter().chain(sweep).min();
         let timeout = until.map(|until| until.saturating_duration_since(now));
         if poll.poll(events, timeout).is_err() {
@@ -165,30 +165,30 @@ impl Doorbell {
             std::thread::yield_now();
         }
         for event in &*events {
-            let line = lock(&self.rooms).lines.get(&event.token().0).cloned();
-            if let Some(line) = line {
-                line.stirred(event.is_read_closed() || event.is_error());
+            let connection = lock(&self.watching).connections.get(&event.token().0).cloned();
+            if let Some(connection) = connection {
+                connection.stirred(event.is_read_closed() || event.is_error());
             }
         }
         events.clear();
-        for bell in &bells {
-            self.serve(bell);
+        for wakeups in &workers {
+            self.serve(wakeups);
         }
         let now = Instant::now();
-        if lines && now.saturating_duration_since(*swept) >= SWEEP {
+        if connections && now.saturating_duration_since(*swept) >= SWEEP {
             *swept = now;
-            let all: Vec<_> = lock(&self.rooms).lines.values().cloned().collect();
-            all.iter().for_each(|line| line.close_if_idle(now));
+            let all: Vec<_> = lock(&self.watching).connections.values().cloned().collect();
+            all.iter().for_each(|connection| connection.close_if_idle(now));
         }
     }
 
     /// Drives the connections of a worker on which no stream waits.
-    fn serve(&self, bell: &Bell) {
+    fn serve(&self, wakeups: &Wakeups) {
         // What a connection wakes of itself is served in the next round at the latest.
-        for number in bell.idle_lines() {
-            let line = lock(&self.rooms).lines.get(&number).cloned();
-            if let Some(line) = line {
-                line.drive(true);
+        for number in wakeups.idle_connections() {
+            let connection = lock(&self.watching).connections.get(&number).cloned();
+            if let Some(connection) = connection {
+                connection.drive(true);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A socket without a reactor: read when its worker takes a turn, written once at the end of it.
 //!
-//! What goes out is gathered and sent by [`Wire::flush`]; over a bound the writer has to wait. The
-//! doorbell says when there is something to read again: the socket is registered edge by edge, so
+//! What goes out is gathered and sent by [`BufferedSocket::flush`]; over a bound the writer has to wait. The
+//! poller says when there is something to read again: the socket is registered edge by edge, so
 //! reading goes on until nothing is left.
 
 use std::io::{self, Read, Write};
@@ -73,7 +73,7 @@ impl Write for Socket {
 }
 
 /// A socket with what was read and what is to be written.
-pub(crate) struct Wire {
+pub(crate) struct BufferedSocket {
     state: Mutex<State>,
     /// There may be something to read.
     readable: AtomicBool,
@@ -91,11 +91,11 @@ struct State {
     reads: u32,
     out: Vec<u8>,
     failed: Option<io::ErrorKind>,
-    /// The doorbell tells of room in the socket, too.
+    /// The poller tells of room in the socket, too.
     awaits_room: bool,
 }
 
-impl Wire {
+impl BufferedSocket {
     pub(crate) fn new(socket: Socket) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -241,9 +241,9 @@ impl Wire {
     }
 }
 
-/// A [`Wire`] as tokio's traits want it. Nothing is registered with the context: the connection is
-/// polled again when the doorbell says so.
-pub(crate) struct Io(pub(crate) Arc<Wire>);
+/// A [`BufferedSocket`] as tokio's traits want it. Nothing is registered with the context: the connection is
+/// polled again when the poller says so.
+pub(crate) struct Io(pub(crate) Arc<BufferedSocket>);
 
 impl AsyncRead for Io {
     fn poll_read(

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection of a worker: the crate `h2` over a [`Wire`], driven in the worker's turns,
-//! and by the doorbell while no stream of the worker waits.
+//! One HTTP/2 connection of a worker: the crate `h2` over a [`BufferedSocket`], driven in the worker's turns,
+//! and by the poller while no stream of the worker waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,16 +12,16 @@ use futures::FutureExt;
 use h2::client::{Builder, Connection, SendRequest};
 use mio::Token;
 
-use super::bell::{Bell, Ready, Told};
-use super::doorbell::{Doorbell, Watched};
-use super::wire::{Io, Socket, Wire};
+use super::poller::{Poller, Watched};
+use super::socket::{BufferedSocket, Io, Socket};
+use super::wakeups::{Ready, Wakeups, Woken};
 
 /// A connection that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// A connection that can't be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LineError {
+pub(crate) enum ConnectionError {
     #[error("{0}")]
     Http(#[from] h2::Error),
     #[error("the socket can't be watched: {0}")]
@@ -33,12 +33,12 @@ pub(crate) enum LineError {
 }
 
 /// One connection.
-pub(crate) struct Line {
+pub(crate) struct Http2Connection {
     number: usize,
-    wire: Arc<Wire>,
-    doorbell: Arc<Doorbell>,
+    socket: Arc<BufferedSocket>,
+    poller: Arc<Poller>,
     waker: Waker,
-    pulse: Arc<Pulse>,
+    wakes: Arc<ConnectionWaker>,
     /// `None` when it has ended.
     connection: Mutex<Option<Connection<Io, Bytes>>>,
     closed: AtomicBool,
@@ -47,67 +47,67 @@ pub(crate) struct Line {
     used: AtomicU64,
 }
 
-/// Wakes a line.
-struct Pulse {
+/// Wakes a connection.
+struct ConnectionWaker {
     number: usize,
-    bell: Arc<Bell>,
-    doorbell: Arc<Doorbell>,
+    wakeups: Arc<Wakeups>,
+    poller: Arc<Poller>,
     queued: AtomicBool,
 }
 
-impl Wake for Pulse {
+impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel)
-            && self.bell.wake(Ready::Line(self.number)) == Told::Nobody
+            && self.wakeups.wake(Ready::Connection(self.number)) == Woken::Nobody
         {
-            self.doorbell.wake();
+            self.poller.wake();
         }
     }
 }
 
-impl Line {
-    /// Opens HTTP/2 on `socket`, for the worker behind `bell`.
+impl Http2Connection {
+    /// Opens HTTP/2 on `socket`, for the worker of `wakeups`.
     ///
     /// # Errors
     /// When the socket can't be watched.
     pub(crate) fn open(
         socket: Socket,
         builder: &Builder,
-        bell: &Arc<Bell>,
-        doorbell: &Arc<Doorbell>,
-    ) -> Result<(Arc<Self>, SendRequest<Bytes>), LineError> {
-        let number = doorbell.number();
-        let wire = Wire::new(socket);
-        let pulse = Arc::new(Pulse {
+        wakeups: &Arc<Wakeups>,
+        poller: &Arc<Poller>,
+    ) -> Result<(Arc<Self>, SendRequest<Bytes>), ConnectionError> {
+        let number = poller.number();
+        let socket = BufferedSocket::new(socket);
+        let wakes = Arc::new(ConnectionWaker {
             number,
-            bell: Arc::clone(bell),
-            doorbell: Arc::clone(doorbell),
+            wakeups: Arc::clone(wakeups),
+            poller: Arc::clone(poller),
             queued: AtomicBool::new(false),
         });
         // The preface is gathered, and so is there at once.
         let (send, connection) = builder
-            .handshake::<_, Bytes>(Io(Arc::clone(&wire)))
+            .handshake::<_, Bytes>(Io(Arc::clone(&socket)))
             .now_or_never()
-            .ok_or(LineError::Preface)??;
-        let line = Arc::new(Self {
+            .ok_or(ConnectionError::Preface)??;
+        let connection = Arc::new(Self {
             number,
-            wire,
-            doorbell: Arc::clone(doorbell),
-            waker: Waker::from(Arc::clone(&pulse)),
-            pulse,
+            socket,
+            poller: Arc::clone(poller),
+            waker: Waker::from(Arc::clone(&wakes)),
+            wakes,
             connection: Mutex::new(Some(connection)),
             closed: AtomicBool::new(false),
             born: Instant::now(),
             used: AtomicU64::new(0),
         });
-        line.wire.register(doorbell.registry(), Token(number))?;
-        doorbell.watch(number, Arc::clone(&line) as Arc<dyn Watched>);
-        line.wake();
-        Ok((line, send))
+        connection.socket.register(poller.registry(), Token(number))?;
+        poller.watch(number, Arc::clone(&connection) as Arc<dyn Watched>);
+        connection.wake();
+        Ok((connection, send))
     }
 
     pub(crate) const fn number(&self) -> usize {
@@ -121,7 +121,7 @@ impl Line {
 
     /// Bytes that its socket took so far.
     pub(crate) fn sent(&self) -> u64 {
-        self.wire.sent()
+        self.socket.sent()
     }
 
     /// Has it driven.
@@ -140,8 +140,8 @@ impl Line {
         let Some(connection) = slot.take() else { return };
         tracing::debug!(reason, "a connection to a service ended");
         // Where it can't be deregistered, closing the socket does.
-        let _ = self.wire.deregister(self.doorbell.registry());
-        self.doorbell.forget(self.number);
+        let _ = self.socket.deregister(self.poller.registry());
+        self.poller.forget(self.number);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(connection))) {
             std::mem::forget(payload);
         }
@@ -154,18 +154,18 @@ impl Line {
     }
 }
 
-impl Watched for Line {
+impl Watched for Http2Connection {
     fn stirred(&self, closing: bool) {
-        self.wire.look_again(closing);
+        self.socket.look_again(closing);
         self.wake();
     }
 
     fn drive(&self, fresh: bool) {
         // Cleared first: what wakes it from now on is seen after this.
-        self.pulse.queued.store(false, Ordering::Release);
+        self.wakes.queued.store(false, Ordering::Release);
         if fresh {
-            self.wire.begin();
-            self.wire.look_again(false);
+            self.socket.begin();
+            self.socket.look_again(false);
         }
         let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(connection) = &mut *slot else { return };
@@ -181,12 +181,12 @@ impl Watched for Line {
                 Some("its library failed".to_owned())
             }
         };
-        let sent = self.wire.flush(self.doorbell.registry(), Token(self.number));
+        let sent = self.socket.flush(self.poller.registry(), Token(self.number));
         match (ended, sent) {
             (Some(reason), _) => self.end(&mut slot, &reason),
             // The library sees the error when it is polled again, and tells the calls.
             (None, Err(_)) => self.wake(),
-            (None, Ok(())) if self.wire.has_more() => self.wake(),
+            (None, Ok(())) if self.socket.has_more() => self.wake(),
             (None, Ok(())) => {}
         }
     }

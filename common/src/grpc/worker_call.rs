@@ -15,7 +15,7 @@ use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
 use super::framing::framed;
 use super::http2::{self, Piece};
-use super::pool::{Connection, Pool, Pools};
+use super::worker_pool::{Connection, WorkerPool, WorkerPools};
 use crate::worker;
 
 /// A message as it goes over the wire.
@@ -38,7 +38,7 @@ impl Client {
     /// # Errors
     /// Those of the work: see [`CallError`].
     #[must_use]
-    pub fn unary_here<R: Message + Default>(
+    pub fn unary_on_worker<R: Message + Default>(
         &self,
         path: &'static str,
         message: Framed,
@@ -48,7 +48,7 @@ impl Client {
         match &self.way {
             Way::Dialled(endpoint) if endpoint.serves_workers() => {
                 let endpoint = Arc::clone(endpoint);
-                let caller = Caller { client: self.clone(), endpoint, path };
+                let caller = WorkerCall { client: self.clone(), endpoint, path };
                 Some(caller.unary(message, metadata, deadline))
             }
             _ => None,
@@ -57,13 +57,13 @@ impl Client {
 }
 
 /// Makes calls of one method on this worker.
-pub(super) struct Caller {
+pub(super) struct WorkerCall {
     pub(super) client: Client,
     pub(super) endpoint: Arc<ConnectionPool>,
     pub(super) path: &'static str,
 }
 
-impl Caller {
+impl WorkerCall {
     /// Makes the call.
     pub(super) async fn unary<R: Message + Default>(
         self,
@@ -72,7 +72,7 @@ impl Caller {
         deadline: Option<Instant>,
     ) -> Result<R, CallError> {
         let no_worker = || CallError::Internal("this thread has no worker".to_owned());
-        let pool = Pools::of(&self.endpoint).ok_or_else(no_worker)?;
+        let pool = WorkerPools::of(&self.endpoint).ok_or_else(no_worker)?;
         let _permit = self.client.permit()?;
         let attempts = self.attempts(&pool, &message, &metadata, deadline);
         let answer = worker::until(deadline, attempts).await.ok_or(CallError::Timeout)??;
@@ -81,7 +81,7 @@ impl Caller {
 
     async fn attempts(
         &self,
-        pool: &Pool,
+        pool: &WorkerPool,
         message: &Framed,
         metadata: &MetadataMap,
         deadline: Option<Instant>,
@@ -109,7 +109,7 @@ impl Caller {
 
     async fn once(
         &self,
-        pool: &Pool,
+        pool: &WorkerPool,
         message: &Framed,
         metadata: &MetadataMap,
         deadline: Option<Instant>,
@@ -117,7 +117,7 @@ impl Caller {
         let connection = pool.connection().await?;
         let (headers, _) = headers(metadata, deadline);
         let head = self.client.head(self.path, headers)?;
-        let sent = connection.line().sent();
+        let sent = connection.http2().sent();
         let receiving = http2::ask(connection.sender(), head, message.0.clone()).await?;
         let answer = Answer::new(Inbound::Dialled(receiving), self.client.max_answer);
         let mut call = Call::begin(connection, answer, deadline);
@@ -126,7 +126,7 @@ impl Caller {
         match answer {
             // Nothing has left since the call was begun, and nothing will.
             Err(Broken { error: CallError::Reset(_), .. })
-                if call.connection.line().sent() == sent =>
+                if call.connection.http2().sent() == sent =>
             {
                 Err(CallError::NotSent.into())
             }

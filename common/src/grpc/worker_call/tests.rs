@@ -76,7 +76,7 @@ fn call(
 ) -> impl Future<Output = Result<Text, CallError>> + use<> {
     let message = Framed::of(&text());
     let deadline = Some(Instant::now() + timeout);
-    client.unary_here(PATH, message, MetadataMap::new(), deadline).unwrap()
+    client.unary_on_worker(PATH, message, MetadataMap::new(), deadline).unwrap()
 }
 
 /// The deadline that a call tells, in milliseconds.
@@ -106,7 +106,7 @@ fn many_calls_share_a_connection() {
     let got = Rc::new(RefCell::new(Vec::new()));
     let mut streams = Vec::new();
     for _ in 0..300 {
-        let (mut place, waiter) = events.seat();
+        let (mut place, waiter) = events.register();
         let (call, got) = (call(&client, LONG), Rc::clone(&got));
         place.start(async move {
             let answer = call.await;
@@ -296,12 +296,12 @@ fn clients_that_leave_in_bulk_cost_a_few_resets_and_nobody_elses_call() {
     assert_eq!(events.run(call(&client, LONG)), Ok(text()));
     let mut streams = Vec::new();
     for _ in 0..100 {
-        let (mut place, waiter) = events.seat();
+        let (mut place, waiter) = events.register();
         let call = call(&client, Duration::from_secs(19));
         place.start(async move { drop(call.await) });
         streams.push((place, waiter));
     }
-    let (mut place, waiter) = events.seat();
+    let (mut place, waiter) = events.register();
     let kept = call(&client, LONG);
     place.start(async move { assert_eq!(kept.await, Ok(text())) });
     assert!(events.fire(LONG));

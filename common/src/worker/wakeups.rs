@@ -1,7 +1,7 @@
-//! What rings a worker: the one lock that it shares with other threads.
+//! What wakes a worker: the one lock that it shares with other threads.
 //!
 //! Waking is all that another thread does. It notes what is ready and commits one event on the
-//! scheduler of one waiting stream, the carrier; Envoy fires it on the worker, which then takes its
+//! scheduler of one of its waiting streams, the *carrier*; Envoy fires it on the worker, which then takes its
 //! turn. At most one commit is outstanding. When the carrier ends, its event is lost with it: what
 //! was announced is announced again through the next carrier, in the same critical section, so that
 //! nothing that is ready is forgotten in between. Committing happens under the lock and only while
@@ -25,59 +25,59 @@ pub(crate) enum Ready {
     /// The task in this slot of the worker.
     Task(usize),
     /// The connection of this number.
-    Line(usize),
+    Connection(usize),
 }
 
 /// Whether somebody is to do what is ready when no stream of the worker waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Told {
+pub(crate) enum Woken {
     /// The worker will.
     Worker,
-    /// Nobody waits: connections are the doorbell's to serve.
+    /// Nobody waits: connections are the poller's to serve.
     Nobody,
 }
 
-/// The bell of one worker.
-pub(crate) struct Bell(Mutex<State>);
+/// What is ready on one worker, and the scheduler by which it is told.
+pub(crate) struct Wakeups(Mutex<State>);
 
 struct State {
     carrier: Option<Box<dyn Scheduler>>,
     generation: u64,
     /// A commit is outstanding.
-    rung: bool,
-    /// The next carrier is to be rung at once.
-    wanted: bool,
+    committed: bool,
+    /// The next carrier's scheduler gets a commit at once.
+    owed: bool,
     /// The worker takes its turn, and looks for what is ready by itself.
     turning: bool,
     ready: Vec<Ready>,
-    /// When the worker is to be rung for a deadline.
+    /// When the worker takes a turn for a deadline.
     alarm: Option<Instant>,
 }
 
 impl State {
-    fn ring(&mut self) -> Told {
-        if self.turning || self.rung {
-            return Told::Worker;
+    fn commit(&mut self) -> Woken {
+        if self.turning || self.committed {
+            return Woken::Worker;
         }
         let Some(carrier) = &self.carrier else {
-            self.wanted = true;
-            return Told::Nobody;
+            self.owed = true;
+            return Woken::Nobody;
         };
-        self.rung = true;
+        self.committed = true;
         self.generation = (self.generation + 1) % TURN;
         carrier.commit(TURN | self.generation);
-        Told::Worker
+        Woken::Worker
     }
 }
 
-impl Bell {
+impl Wakeups {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(State {
             carrier: None,
             generation: 0,
-            rung: false,
-            wanted: false,
+            committed: false,
+            owed: false,
             turning: false,
             ready: Vec::new(),
             alarm: None,
@@ -95,42 +95,41 @@ impl Bell {
         event & TURN != 0
     }
 
-    /// Notes that `what` is ready, and rings. From any thread.
-    pub(crate) fn wake(&self, what: Ready) -> Told {
+    /// Notes that `what` is ready, and has the worker take a turn. From any thread.
+    pub(crate) fn wake(&self, what: Ready) -> Woken {
         let mut state = self.lock();
         state.ready.push(what);
-        state.ring()
+        state.commit()
     }
 
-    /// Worker: the stream behind `next` carries the bell from now on. The old carrier's scheduler
-    /// is deleted.
-    pub(crate) fn carry(&self, next: Option<Box<dyn Scheduler>>) -> Told {
+    /// Worker: events are committed by `next` from now on. The old carrier's scheduler is deleted.
+    pub(crate) fn set_carrier(&self, next: Option<Box<dyn Scheduler>>) -> Woken {
         let mut state = self.lock();
         let old = std::mem::replace(&mut state.carrier, next);
-        if state.rung {
+        if state.committed {
             // The event ends with the stream that carried it.
-            state.rung = false;
-            state.wanted = true;
+            state.committed = false;
+            state.owed = true;
         }
-        let told = if state.carrier.is_some() {
-            if std::mem::take(&mut state.wanted) { state.ring() } else { Told::Worker }
+        let woken = if state.carrier.is_some() {
+            if std::mem::take(&mut state.owed) { state.commit() } else { Woken::Worker }
         } else if state.ready.is_empty() || state.turning {
-            Told::Worker
+            Woken::Worker
         } else {
-            Told::Nobody
+            Woken::Nobody
         };
         drop(state);
         drop(old);
-        told
+        woken
     }
 
     /// Worker: `event` fired. `false` when it is one that was announced anew meanwhile.
     pub(crate) fn begin(&self, event: u64) -> bool {
         let mut state = self.lock();
-        if !state.rung || event != TURN | state.generation {
+        if !state.committed || event != TURN | state.generation {
             return false;
         }
-        state.rung = false;
+        state.committed = false;
         state.turning = true;
         true
     }
@@ -140,49 +139,49 @@ impl Bell {
         ready.append(&mut self.lock().ready);
     }
 
-    /// Worker: its turn is over. It is rung again when there is `more` to do. Whether the doorbell
+    /// Worker: its turn is over. It takes another when there is `more` to do. Whether the poller
     /// has to be told of an earlier alarm, and whether anybody is there to do what is ready.
-    pub(crate) fn finish(&self, more: bool, deadline: Option<Instant>) -> (bool, Told) {
+    pub(crate) fn finish(&self, more: bool, deadline: Option<Instant>) -> (bool, Woken) {
         let mut state = self.lock();
         state.turning = false;
         let earlier = deadline.is_some_and(|at| state.alarm.is_none_or(|alarm| at < alarm));
         if earlier {
             state.alarm = deadline;
         }
-        let told = if more || !state.ready.is_empty() { state.ring() } else { Told::Worker };
-        (earlier, told)
+        let woken = if more || !state.ready.is_empty() { state.commit() } else { Woken::Worker };
+        (earlier, woken)
     }
 
-    /// Doorbell: rings if the alarm is due at `now`. The next alarm.
+    /// Poller: wakes the worker if its alarm is due at `now`. The next alarm.
     pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         if state.alarm.is_some_and(|alarm| alarm <= now) {
             state.alarm = None;
             // Without a carrier nobody waits for what is late.
-            let _ = state.ring();
+            let _ = state.commit();
         }
         state.alarm
     }
 
-    /// Doorbell: the connections that are ready while no stream of the worker waits.
-    pub(crate) fn idle_lines(&self) -> Vec<usize> {
+    /// Poller: the connections that are ready while no stream of the worker waits.
+    pub(crate) fn idle_connections(&self) -> Vec<usize> {
         let mut state = self.lock();
         if state.carrier.is_some() || state.turning {
             return Vec::new();
         }
-        let mut lines = Vec::new();
+        let mut connections = Vec::new();
         state.ready.retain(|ready| match ready {
-            Ready::Line(number) => {
-                lines.push(*number);
+            Ready::Connection(number) => {
+                connections.push(*number);
                 false
             }
             Ready::Task(_) => true,
         });
-        lines
+        connections
     }
 }
 
-/// Every interleaving of doorbell and carriers: `cargo test-loom`.
+/// Every interleaving of poller and carriers: `cargo test-loom`.
 #[cfg(test)]
 #[cfg(feature = "loom")]
 mod model {
@@ -209,11 +208,11 @@ mod model {
         }
 
         /// Envoy fires what is committed on a stream that lives.
-        fn fire(&self, bell: &Bell, seen: &mut Vec<Ready>) {
+        fn fire(&self, wakeups: &Wakeups, seen: &mut Vec<Ready>) {
             let event = self.event.swap(0, Ordering::SeqCst);
-            if event != 0 && bell.begin(event) {
-                bell.take(seen);
-                let _ = bell.finish(false, None);
+            if event != 0 && wakeups.begin(event) {
+                wakeups.take(seen);
+                let _ = wakeups.finish(false, None);
             }
         }
 
@@ -233,76 +232,76 @@ mod model {
     #[test]
     fn what_is_ready_is_seen_once_though_carriers_end_in_between() {
         loom::model(|| {
-            let bell = Arc::new(Bell::new());
+            let wakeups = Arc::new(Wakeups::new());
             let (first, second) = (Stream::new(), Stream::new());
-            let _ = bell.carry(first.scheduler());
-            let doorbell = {
-                let bell = Arc::clone(&bell);
+            let _ = wakeups.set_carrier(first.scheduler());
+            let poller = {
+                let wakeups = Arc::clone(&wakeups);
                 thread::spawn(move || {
-                    let _ = bell.wake(Ready::Line(1));
-                    let _ = bell.wake(Ready::Task(2));
+                    let _ = wakeups.wake(Ready::Connection(1));
+                    let _ = wakeups.wake(Ready::Task(2));
                 })
             };
             let mut seen = Vec::new();
-            first.fire(&bell, &mut seen);
-            let _ = bell.carry(second.scheduler());
+            first.fire(&wakeups, &mut seen);
+            let _ = wakeups.set_carrier(second.scheduler());
             first.end();
-            second.fire(&bell, &mut seen);
-            doorbell.join().unwrap();
-            second.fire(&bell, &mut seen);
-            second.fire(&bell, &mut seen);
-            assert_eq!(seen, [Ready::Line(1), Ready::Task(2)]);
+            second.fire(&wakeups, &mut seen);
+            poller.join().unwrap();
+            second.fire(&wakeups, &mut seen);
+            second.fire(&wakeups, &mut seen);
+            assert_eq!(seen, [Ready::Connection(1), Ready::Task(2)]);
         });
     }
 
     #[test]
-    fn while_nobody_waits_the_doorbell_serves_connections_and_keeps_tasks_for_the_worker() {
+    fn while_nobody_waits_the_poller_serves_connections_and_keeps_tasks_for_the_worker() {
         loom::model(|| {
-            let bell = Arc::new(Bell::new());
+            let wakeups = Arc::new(Wakeups::new());
             let stream = Stream::new();
-            let doorbell = {
-                let bell = Arc::clone(&bell);
+            let poller = {
+                let wakeups = Arc::clone(&wakeups);
                 thread::spawn(move || {
-                    let told = bell.wake(Ready::Line(1));
-                    let _ = bell.wake(Ready::Task(2));
-                    if told == Told::Nobody { bell.idle_lines().len() } else { 0 }
+                    let woken = wakeups.wake(Ready::Connection(1));
+                    let _ = wakeups.wake(Ready::Task(2));
+                    if woken == Woken::Nobody { wakeups.idle_connections().len() } else { 0 }
                 })
             };
-            let _ = bell.carry(stream.scheduler());
+            let _ = wakeups.set_carrier(stream.scheduler());
             let mut seen = Vec::new();
-            stream.fire(&bell, &mut seen);
-            let served = doorbell.join().unwrap();
-            stream.fire(&bell, &mut seen);
-            let lines = seen.iter().filter(|ready| **ready == Ready::Line(1)).count();
-            assert_eq!(lines + served, 1);
+            stream.fire(&wakeups, &mut seen);
+            let served = poller.join().unwrap();
+            stream.fire(&wakeups, &mut seen);
+            let connections = seen.iter().filter(|ready| **ready == Ready::Connection(1)).count();
+            assert_eq!(connections + served, 1);
             assert_eq!(seen.iter().filter(|ready| **ready == Ready::Task(2)).count(), 1);
-            let _ = bell.carry(None);
+            let _ = wakeups.set_carrier(None);
             stream.end();
-            let _ = bell.wake(Ready::Line(3));
+            let _ = wakeups.wake(Ready::Connection(3));
         });
     }
 
     #[test]
     fn what_comes_during_a_turn_is_seen_without_another_commit_or_announced_at_its_end() {
         loom::model(|| {
-            let bell = Arc::new(Bell::new());
+            let wakeups = Arc::new(Wakeups::new());
             let stream = Stream::new();
-            let _ = bell.carry(stream.scheduler());
-            let _ = bell.wake(Ready::Task(0));
+            let _ = wakeups.set_carrier(stream.scheduler());
+            let _ = wakeups.wake(Ready::Task(0));
             let event = stream.event.swap(0, Ordering::SeqCst);
-            assert!(bell.begin(event));
-            let doorbell = {
-                let bell = Arc::clone(&bell);
+            assert!(wakeups.begin(event));
+            let poller = {
+                let wakeups = Arc::clone(&wakeups);
                 thread::spawn(move || {
-                    let _ = bell.wake(Ready::Task(1));
+                    let _ = wakeups.wake(Ready::Task(1));
                 })
             };
             let mut seen = Vec::new();
-            bell.take(&mut seen);
-            let _ = bell.finish(false, None);
-            stream.fire(&bell, &mut seen);
-            doorbell.join().unwrap();
-            stream.fire(&bell, &mut seen);
+            wakeups.take(&mut seen);
+            let _ = wakeups.finish(false, None);
+            stream.fire(&wakeups, &mut seen);
+            poller.join().unwrap();
+            stream.fire(&wakeups, &mut seen);
             assert_eq!(seen, [Ready::Task(0), Ready::Task(1)]);
         });
     }
@@ -337,38 +336,38 @@ mod tests {
 
     #[test]
     fn an_event_of_an_earlier_carrier_is_no_turn() {
-        let (bell, first, second) = (Bell::new(), Commits::default(), Commits::default());
-        let _ = bell.carry(first.boxed());
-        assert_eq!(bell.wake(Ready::Task(1)), Told::Worker);
-        assert_eq!(bell.wake(Ready::Task(2)), Told::Worker);
-        let _ = bell.carry(second.boxed());
+        let (wakeups, first, second) = (Wakeups::new(), Commits::default(), Commits::default());
+        let _ = wakeups.set_carrier(first.boxed());
+        assert_eq!(wakeups.wake(Ready::Task(1)), Woken::Worker);
+        assert_eq!(wakeups.wake(Ready::Task(2)), Woken::Worker);
+        let _ = wakeups.set_carrier(second.boxed());
         let (old, new) = (first.all(), second.all());
         assert_eq!((old.len(), new.len()), (1, 1));
-        assert!(Bell::is_turn(new[0]) && !bell.begin(old[0]) && bell.begin(new[0]));
-        assert!(!bell.begin(new[0]));
+        assert!(Wakeups::is_turn(new[0]) && !wakeups.begin(old[0]) && wakeups.begin(new[0]));
+        assert!(!wakeups.begin(new[0]));
     }
 
     #[test]
-    fn an_alarm_rings_once_and_only_an_earlier_one_is_news() {
-        let (bell, commits) = (Bell::new(), Commits::default());
-        let _ = bell.carry(commits.boxed());
+    fn an_alarm_wakes_once_and_only_an_earlier_one_is_news() {
+        let (wakeups, commits) = (Wakeups::new(), Commits::default());
+        let _ = wakeups.set_carrier(commits.boxed());
         let now = Instant::now();
         let later = now + std::time::Duration::from_secs(1);
-        assert!(bell.finish(false, Some(later)).0);
-        assert!(!bell.finish(false, Some(later)).0);
-        assert!(bell.finish(false, Some(now)).0);
-        assert_eq!(bell.tick(now), None);
-        assert_eq!(bell.tick(later), None);
+        assert!(wakeups.finish(false, Some(later)).0);
+        assert!(!wakeups.finish(false, Some(later)).0);
+        assert!(wakeups.finish(false, Some(now)).0);
+        assert_eq!(wakeups.tick(now), None);
+        assert_eq!(wakeups.tick(later), None);
         assert_eq!(commits.all().len(), 1);
     }
 
     #[test]
-    fn nobody_is_told_without_a_carrier_and_the_next_one_is_rung_at_once() {
-        let (bell, commits) = (Bell::new(), Commits::default());
-        assert_eq!(bell.wake(Ready::Line(7)), Told::Nobody);
-        assert_eq!(bell.idle_lines(), [7]);
-        let _ = bell.carry(commits.boxed());
+    fn without_a_carrier_nobody_is_woken_and_the_next_one_has_its_commit_at_once() {
+        let (wakeups, commits) = (Wakeups::new(), Commits::default());
+        assert_eq!(wakeups.wake(Ready::Connection(7)), Woken::Nobody);
+        assert_eq!(wakeups.idle_connections(), [7]);
+        let _ = wakeups.set_carrier(commits.boxed());
         assert_eq!(commits.all().len(), 1);
-        assert!(bell.idle_lines().is_empty());
+        assert!(wakeups.idle_connections().is_empty());
     }
 }
