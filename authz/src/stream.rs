@@ -330,7 +330,10 @@ impl HttpStream for Stream {
         let Some(Verdict::Allow(edits)) = allowed.as_ref().map(|judged| &judged.verdict) else {
             return HookStatus::Continue;
         };
-        headers::response(cx, &edits.response);
+        let mut response = cx.response_mut();
+        for mutation in &edits.response {
+            mutation.apply(&mut response);
+        }
         let limits = &self.config().callout.header_limits;
         if self.config().enforce_response_header_limits
             && !headers::response_within_limits(cx, limits)

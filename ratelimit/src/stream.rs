@@ -21,7 +21,6 @@ use crate::call;
 use crate::call::{CheckCall, CheckResult};
 use crate::config::rules::Policy;
 use crate::config::{Config, Route};
-use crate::decide::headers::Lines;
 use crate::decide::verdict::{
     Decision, LIMITED_DETAILS, Sampling, Verdict, decide, limited, refusal,
 };
@@ -34,6 +33,7 @@ use crate::memory::replay::{own, replayed};
 use crate::request::traffic::Traffic;
 use crate::request::view::View;
 use crate::request::{Descriptor, DescriptorEntry, Limit, descriptors};
+use callout_common::http::mutation::Lines;
 
 /// Filter-state key by which another filter sets the hits of the whole request.
 const HITS_ADDEND: &str = "envoy.ratelimit.hits_addend";

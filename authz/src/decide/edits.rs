@@ -1,8 +1,8 @@
 //! What an allowing answer changes: checked as a whole before any of it is done.
 
 use callout_common::api::matching::{Operation, Rule};
-use callout_common::http::rules::{is_framing, valid_name, valid_value};
-use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use callout_common::http::mutation::{Mutation, Op};
+use callout_common::http::rules::{is_framing, keeps_message_whole, valid_name, valid_value};
 use callout_protos::envoy::config::core::v3::{HeaderValueOption, QueryParameter};
 use callout_protos::envoy::service::auth::v3::OkHttpResponse;
 
@@ -17,15 +17,11 @@ pub(crate) struct Invalid;
 /// Changes to a request and to its response, in the order in which they are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Edits {
-    /// Replace every line of a name.
-    pub(crate) set: Vec<(String, Vec<u8>)>,
-    /// Join onto the first line of a name, if there is one.
-    pub(crate) append: Vec<(String, Vec<u8>)>,
-    /// Remove every line of a name.
-    pub(crate) remove: Vec<String>,
+    /// Changes to the request: lines that are set, then those that are joined on, then removals.
+    pub(crate) request: Vec<Mutation>,
     pub(crate) query: QueryEdits,
     /// Changes to the response, when it comes.
-    pub(crate) response: Vec<(HeaderAppendAction, String, Vec<u8>)>,
+    pub(crate) response: Vec<Mutation>,
     /// Envoy is to choose the route again.
     pub(crate) clear_route_cache: bool,
     /// Header lines that were left out.
@@ -61,7 +57,7 @@ pub(crate) fn plan(config: &Config, ok: OkHttpResponse) -> Result<Edits, Invalid
             continue;
         }
         match rule(config, Operation::Remove, &name) {
-            Rule::Allowed => edits.remove.push(name),
+            Rule::Allowed => edits.request.push(Mutation::remove(name)),
             Rule::Ignored => {}
             Rule::Error => return Err(Invalid),
         }
@@ -76,7 +72,8 @@ pub(crate) fn plan(config: &Config, ok: OkHttpResponse) -> Result<Edits, Invalid
         edits.query.set.push((query::encode(&key), query::encode(&value)));
     }
     edits.query.remove = query_parameters_to_remove;
-    edits.response.sort_by_key(|(action, ..)| group(*action));
+    edits.request.sort_by_key(|mutation| group(mutation.op));
+    edits.response.sort_by_key(|mutation| group(mutation.op));
     Ok(edits)
 }
 
@@ -113,44 +110,38 @@ fn is_framing_only(name: &str) -> bool {
     is_framing(name) && name != "content-length"
 }
 
-/// The order in which the built-in makes response changes: adds, sets, adds where absent,
-/// overwrites where present.
-const fn group(action: HeaderAppendAction) -> u8 {
-    match action {
-        HeaderAppendAction::AppendIfExistsOrAdd => 0,
-        HeaderAppendAction::OverwriteIfExistsOrAdd => 1,
-        HeaderAppendAction::AddIfAbsent => 2,
-        HeaderAppendAction::OverwriteIfExists => 3,
+/// The order in which the built-in makes changes. To a request: sets, joins, removals; to a response:
+/// adds, sets, adds where absent, overwrites where present.
+const fn group(op: Op) -> u8 {
+    match op {
+        Op::Add => 0,
+        Op::Set => 1,
+        Op::AddIfAbsent => 2,
+        Op::SetIfPresent => 3,
+        Op::JoinIfPresent => 4,
+        Op::Remove => 5,
     }
 }
 
 impl Edits {
     /// Whether nothing of the request changes.
     pub(crate) fn leave_request_as_it_is(&self) -> bool {
-        self.set.is_empty()
-            && self.append.is_empty()
-            && self.remove.is_empty()
-            && self.query.is_empty()
+        self.request.is_empty() && self.query.is_empty()
     }
 
     /// Whether a cookie is set, on either side.
     pub(crate) fn sets_cookie(&self) -> bool {
-        self.set
-            .iter()
-            .chain(&self.append)
-            .map(|(name, _)| name)
-            .chain(self.response.iter().map(|(_, name, _)| name))
-            .any(|name| name == "set-cookie")
+        let mut mutations = self.request.iter().chain(&self.response);
+        mutations.any(|mutation| mutation.op != Op::Remove && mutation.name == "set-cookie")
     }
 
     /// About how many bytes these edits take, with `line` for each beside its text.
     pub(crate) fn bytes(&self, line: usize) -> usize {
-        let headers = self.set.iter().chain(&self.append).map(|(name, value)| (name, value.len()));
-        let response = self.response.iter().map(|(_, name, value)| (name, value.len()));
+        let headers = self.request.iter().chain(&self.response);
+        let headers = headers.map(|mutation| (&mutation.name, mutation.value.len()));
         let query = self.query.set.iter().map(|(name, value)| (name, value.len()));
-        let bare = self.remove.iter().chain(&self.query.remove).map(|name| (name, 0));
-        let all = headers.chain(response).chain(query).chain(bare);
-        all.map(|(name, value)| name.len() + value + line).sum()
+        let bare = self.query.remove.iter().map(|name| (name, 0));
+        headers.chain(query).chain(bare).map(|(name, value)| name.len() + value + line).sum()
     }
 
     /// One entry of `headers`. `append_action` has no effect here, as in the built-in.
@@ -165,7 +156,7 @@ impl Edits {
         let value = header.value.into_bytes();
         let append = append.is_some_and(|append| append.value);
         // A malformed identity header must not vanish: the client's own copy would stand instead.
-        if !request_name(&name) || !valid_value(&value) || !pseudo_value(&name, &value) {
+        if !request_name(&name) || !valid_value(&value) || !keeps_message_whole(&name, &value) {
             return Err(Invalid);
         }
         if is_framing(&name) {
@@ -175,8 +166,10 @@ impl Edits {
         match rule(config, Operation::Set, &name) {
             Rule::Allowed if append && config.mutation_rules.is_some() && name.starts_with(':') => {
             }
-            Rule::Allowed if append => self.append.push((name, value)),
-            Rule::Allowed => self.set.push((name, value)),
+            Rule::Allowed => {
+                let op = if append { Op::JoinIfPresent } else { Op::Set };
+                self.request.push(Mutation::new(op, name, value));
+            }
             Rule::Ignored => {}
             Rule::Error => return Err(Invalid),
         }
@@ -191,19 +184,13 @@ impl Edits {
     ) -> Result<(), Invalid> {
         let HeaderValueOption { header, append, append_action, keep_empty_value: _ } = option;
         let Some(header) = header else { return Ok(()) };
-        let action = match append {
-            Some(append) if append.value => Some(HeaderAppendAction::AppendIfExistsOrAdd),
-            Some(_) => Some(HeaderAppendAction::OverwriteIfExistsOrAdd),
-            None => HeaderAppendAction::try_from(append_action).ok(),
-        };
+        let op = Op::of_option(append, append_action);
         let name = header.key.to_ascii_lowercase();
         let value = header.value.into_bytes();
-        let well_formed = if name == ":status" {
-            matches!(value.as_slice(), [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9'])
-        } else {
-            valid_name(&name) && valid_value(&value)
-        };
-        let Some(action) = action.filter(|_| well_formed) else {
+        let well_formed = (name == ":status" || valid_name(&name))
+            && valid_value(&value)
+            && keeps_message_whole(&name, &value);
+        let Some(op) = op.filter(|_| well_formed) else {
             self.dropped += 1;
             return if config.validate_mutations { Err(Invalid) } else { Ok(()) };
         };
@@ -211,9 +198,9 @@ impl Edits {
             self.dropped += 1;
         } else if name == ":status" {
             // There is exactly one status.
-            self.response.push((HeaderAppendAction::OverwriteIfExistsOrAdd, name, value));
+            self.response.push(Mutation::new(Op::Set, name, value));
         } else {
-            self.response.push((action, name, value));
+            self.response.push(Mutation::new(op, name, value));
         }
         Ok(())
     }
@@ -221,18 +208,6 @@ impl Edits {
 
 fn request_name(name: &str) -> bool {
     matches!(name, ":path" | ":method" | ":authority" | ":scheme") || valid_name(name)
-}
-
-/// Whether a pseudo header's value keeps the request line whole.
-fn pseudo_value(name: &str, value: &[u8]) -> bool {
-    let whole = !value.is_empty() && !value.iter().any(|b| b.is_ascii_whitespace());
-    match name {
-        ":path" => whole && matches!(value.first(), Some(b'/' | b'*')),
-        ":method" => std::str::from_utf8(value).is_ok_and(valid_name),
-        ":authority" | "host" => !value.iter().any(|b| b.is_ascii_whitespace()),
-        ":scheme" => matches!(value, b"http" | b"https"),
-        _ => true,
-    }
 }
 
 #[cfg(test)]
@@ -265,8 +240,9 @@ mod tests {
         let json = r#"{"headers": [{"header": {"key": "X-A", "value": "1"}, "append_action": "ADD_IF_ABSENT"},
                                    {"header": {"key": "x-b", "value": "2"}, "append": true, "append_action": "OVERWRITE_IF_EXISTS"}]}"#;
         let edits = planned("", json).unwrap();
-        assert_eq!(edits.set, [("x-a".to_owned(), b"1".to_vec())]);
-        assert_eq!(edits.append, [("x-b".to_owned(), b"2".to_vec())]);
+        let expected =
+            [Mutation::new(Op::Set, "x-a", "1"), Mutation::new(Op::JoinIfPresent, "x-b", "2")];
+        assert_eq!(edits.request, expected);
     }
 
     #[test]
@@ -276,20 +252,21 @@ mod tests {
         assert_eq!(planned("", &headers(&[(":path", "a b")])), Err(Invalid));
         assert_eq!(planned("", &headers(&[(":other", "a")])), Err(Invalid));
         let edits = planned("", &headers(&[("content-length", "3"), ("x-a", "1")])).unwrap();
-        assert_eq!((edits.set.len(), edits.dropped), (1, 1));
+        assert_eq!((edits.request.len(), edits.dropped), (1, 1));
     }
 
     #[test]
     fn removals_spare_pseudo_headers_host_and_framing() {
         let json = r#"{"headers_to_remove": ["X-A", ":path", "Host", "x y", "connection", "content-length"]}"#;
-        assert_eq!(planned("", json).unwrap().remove, ["x-a", "content-length"]);
+        let removals = ["x-a", "content-length"].map(Mutation::remove);
+        assert_eq!(planned("", json).unwrap().request, removals);
     }
 
     #[test]
     fn rules_pass_over_or_spoil() {
         let set = headers(&[("x-envoy-a", "1"), ("x-a", "1")]);
         let edits = planned(r#", "decoder_header_mutation_rules": {}"#, &set).unwrap();
-        assert_eq!(edits.set, [("x-a".to_owned(), b"1".to_vec())]);
+        assert_eq!(edits.request, [Mutation::new(Op::Set, "x-a", "1")]);
         let strict = r#", "decoder_header_mutation_rules": {"disallow_is_error": true}"#;
         assert_eq!(planned(strict, &set), Err(Invalid));
     }
@@ -303,7 +280,8 @@ mod tests {
             {"header": {"key": "content-length", "value": "3"}},
             {"header": {"key": ":status", "value": "99"}}]}"#;
         let edits = planned("", json).unwrap();
-        let order: Vec<&str> = edits.response.iter().map(|(_, name, _)| name.as_str()).collect();
+        let order: Vec<&str> =
+            edits.response.iter().map(|mutation| mutation.name.as_str()).collect();
         assert_eq!((order, edits.dropped), (vec!["c", "b", "a"], 2));
         assert_eq!(planned(r#", "validate_mutations": true"#, json), Err(Invalid));
     }
@@ -329,19 +307,21 @@ mod tests {
             let json = r#"{"grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}}}"#;
             let config = Config::read(RawConfig::new(json.as_bytes())).unwrap();
             if let Ok(edits) = plan(&config, OkHttpResponse { headers, ..Default::default() }) {
-                let made = edits.set.len() + edits.append.len();
+                let made = edits.request.len();
                 prop_assert_eq!(made + usize::try_from(edits.dropped).unwrap(), entries.len());
-                for (name, value) in edits.set.iter().chain(&edits.append) {
+                for Mutation { name, value, .. } in &edits.request {
                     prop_assert!(request_name(name) && !is_framing(name) && valid_value(value));
                     let named = |(key, text, _): &(String, String, bool)| {
-                        key.eq_ignore_ascii_case(name) && text.as_bytes() == value
+                        key.eq_ignore_ascii_case(name) && text.as_bytes() == value.as_slice()
                     };
                     prop_assert!(entries.iter().any(named));
                 }
             } else {
                 let malformed = |(key, value, _): &(String, String, bool)| {
                     let (name, value) = (key.to_ascii_lowercase(), value.as_bytes());
-                    !request_name(&name) || !valid_value(value) || !pseudo_value(&name, value)
+                    !request_name(&name)
+                        || !valid_value(value)
+                        || !keeps_message_whole(&name, value)
                 };
                 prop_assert!(entries.iter().any(malformed));
             }

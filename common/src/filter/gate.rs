@@ -12,6 +12,7 @@ use crate::filter::decision::{EventAction, HookStatus, StopMode};
 use crate::filter::headers::Headers;
 use crate::filter::stats::Setup;
 use crate::filter::{Filter, HttpStream, NoRoute};
+use crate::http::mutation::{Mutation, Op};
 use crate::http::rules::{is_framing, valid_name, valid_value};
 
 /// A filter that asks somebody whether a request may pass.
@@ -100,12 +101,11 @@ impl From<Reply> for Verdict {
     }
 }
 
-/// Changes to the request's headers. Lines that are not well-formed or belong to the framing are
-/// left out.
+/// Changes to the request's headers, made in the order in which they are given. Lines that are not
+/// well-formed or belong to the framing are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edits {
-    set: Vec<(String, Vec<u8>)>,
-    remove: Vec<String>,
+    mutations: Vec<Mutation>,
 }
 
 impl Edits {
@@ -114,7 +114,7 @@ impl Edits {
     pub fn set(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         let (name, value) = (name.to_ascii_lowercase(), value.into());
         if valid_name(&name) && valid_value(&value) && !is_framing(&name) {
-            self.set.push((name, value));
+            self.mutations.push(Mutation::new(Op::Set, name, value));
         }
         self
     }
@@ -124,18 +124,15 @@ impl Edits {
     pub fn remove(mut self, name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         if valid_name(&name) && !is_framing(&name) && name != "host" {
-            self.remove.push(name);
+            self.mutations.push(Mutation::remove(name));
         }
         self
     }
 
     fn apply<E: Send + 'static>(&self, cx: &mut StreamContext<'_, E>) {
         let mut headers = cx.request_mut();
-        for name in &self.remove {
-            headers.remove(name);
-        }
-        for (name, value) in &self.set {
-            headers.set(name, value);
+        for mutation in &self.mutations {
+            mutation.apply(&mut headers);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::envoy::host::Host;
 use crate::envoy::types::{Header, Map};
+use crate::http::mutation::HeaderLines;
 use crate::http::rules::Size;
 
 /// Reads one header map. Values are bytes: HTTP does not promise UTF-8.
@@ -107,6 +108,28 @@ impl<'a> HeadersMut<'a> {
     /// Removes every line of `name`.
     pub fn remove(&mut self, name: &str) -> bool {
         self.host.remove_header(self.map, name)
+    }
+}
+
+impl HeaderLines for HeadersMut<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.view().get(name).is_some()
+    }
+
+    fn add(&mut self, name: &str, value: &[u8]) {
+        HeadersMut::add(self, name, value);
+    }
+
+    fn set(&mut self, name: &str, value: &[u8]) {
+        HeadersMut::set(self, name, value);
+    }
+
+    fn join(&mut self, name: &str, value: &[u8]) {
+        self.append(name, value);
+    }
+
+    fn remove(&mut self, name: &str) {
+        HeadersMut::remove(self, name);
     }
 }
 

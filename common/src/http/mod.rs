@@ -1,3 +1,4 @@
-//! What HTTP says of header lines.
+//! What HTTP says of header lines, and how they are changed.
 
+pub mod mutation;
 pub mod rules;

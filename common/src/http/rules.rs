@@ -53,3 +53,18 @@ pub fn is_framing(name: &str) -> bool {
             | "upgrade"
     )
 }
+
+/// Whether a line with this value leaves the message whole: the value of a pseudo header (RFC 9113
+/// section 8.3) or of `host` has a form of its own, every other name takes any valid value.
+#[must_use]
+pub fn keeps_message_whole(name: &str, value: &[u8]) -> bool {
+    let blank = value.iter().any(u8::is_ascii_whitespace);
+    match name {
+        ":path" => !blank && matches!(value.first(), Some(b'/' | b'*')),
+        ":method" => std::str::from_utf8(value).is_ok_and(valid_name),
+        ":authority" | "host" => !blank && !value.is_empty(),
+        ":scheme" => matches!(value, b"http" | b"https"),
+        ":status" => matches!(value, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']),
+        _ => true,
+    }
+}

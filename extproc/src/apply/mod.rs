@@ -29,7 +29,7 @@ use crate::call::exchange::{Exchange, Place};
 use crate::decide::immediate;
 use crate::decide::machine::{Action, LengthRule, OutboundMessage, Target};
 use crate::decide::mutate;
-use crate::decide::mutate::{Kind as MessageKind, Length, Op};
+use crate::decide::mutate::{Kind as MessageKind, Length};
 use crate::request::attributes::Attributes;
 use crate::request::message;
 use crate::request::message::MessageContext;
@@ -428,18 +428,8 @@ impl Stream {
         }
         let before = cx.headers(map).size();
         let mut headers = cx.headers_mut(map);
-        for op in plan.ops {
-            match op {
-                Op::Remove(name) => headers.remove(&name),
-                Op::Set(name, value) => headers.set(&name, &value),
-                Op::Add(name, value) => headers.add(&name, &value),
-                Op::AddIfAbsent(name, value) => {
-                    headers.view().get(&name).is_some() || headers.add(&name, &value)
-                }
-                Op::SetIfPresent(name, value) => {
-                    headers.view().get(&name).is_none() || headers.set(&name, &value)
-                }
-            };
+        for mutation in &plan.ops {
+            mutation.apply(&mut headers);
         }
         let limits = &self.config().callout.header_limits;
         let limits = match direction {

@@ -1,13 +1,14 @@
 //! `ImmediateResponse` and `StreamedImmediateResponse`: the processor answers the client.
 
 use callout_common::api::matching::MutationRules;
+use callout_common::http::mutation::Lines;
 use callout_common::http::rules::{is_framing, valid_name, valid_value};
 use callout_common::{Reply, ReplyPart};
 use callout_protos::envoy::config::core::v3::HeaderMap;
 use callout_protos::envoy::service::ext_proc::v3::ImmediateResponse;
 
 use crate::decide::machine::Part;
-use crate::decide::mutate::{Kind, Length, Op, plan};
+use crate::decide::mutate::{Kind, Length, plan};
 
 /// The reply, and how many header changes were refused. The error is the details of a failure.
 pub(crate) fn reply(
@@ -23,29 +24,10 @@ pub(crate) fn reply(
     };
     let plan =
         plan(headers.unwrap_or_default(), rules, Kind::Response, Length::Dropped, by_action)?;
-    let mut lines: Vec<(String, Vec<u8>)> = Vec::new();
-    for op in plan.ops {
-        match op {
-            Op::Remove(name) => lines.retain(|(line, _)| *line != name),
-            // Its status is a field of its own.
-            Op::Set(name, _) if name.starts_with(':') => {}
-            Op::Set(name, value) => {
-                lines.retain(|(line, _)| *line != name);
-                lines.push((name, value));
-            }
-            Op::Add(name, value) => lines.push((name, value)),
-            Op::AddIfAbsent(name, value) => {
-                if lines.iter().all(|(line, _)| *line != name) {
-                    lines.push((name, value));
-                }
-            }
-            Op::SetIfPresent(name, value) => {
-                if lines.iter().any(|(line, _)| *line == name) {
-                    lines.retain(|(line, _)| *line != name);
-                    lines.push((name, value));
-                }
-            }
-        }
+    let mut lines = Lines::new();
+    // Its status is a field of its own.
+    for mutation in plan.ops.iter().filter(|mutation| !mutation.name.starts_with(':')) {
+        mutation.apply(&mut lines);
     }
     // A 204 and a 304 have no body (RFC 9110 section 6.4.1).
     let body = if matches!(status, 204 | 304) { Vec::new() } else { body };
@@ -89,7 +71,7 @@ pub(crate) fn part(part: Part) -> Result<ReplyPart, &'static str> {
     })
 }
 
-fn lines(map: HeaderMap) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
+fn lines(map: HeaderMap) -> Result<Lines, &'static str> {
     let line = |header: callout_protos::envoy::config::core::v3::HeaderValue| {
         let name = header.key.to_ascii_lowercase();
         let value = header.raw_value;

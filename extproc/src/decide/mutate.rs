@@ -1,10 +1,16 @@
 //! Header changes of the processor: checked as a whole before any is made.
 
 use callout_common::api::matching::{MutationRules, Operation, Rule};
-use callout_common::http::rules::{MAX_LINES, is_framing, valid_name, valid_value};
+use callout_common::http::mutation::{Mutation, Op};
+use callout_common::http::rules::{
+    MAX_LINES, is_framing, keeps_message_whole, valid_name, valid_value,
+};
 use callout_protos::envoy::config::core::v3::HeaderValueOption;
 use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
+
+/// What counts for an option without `append` where the action is not read.
+const OVERWRITE: i32 = HeaderAppendAction::OverwriteIfExistsOrAdd as i32;
 
 /// Which message the headers belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +34,10 @@ pub(crate) enum Length<'a> {
     Dropped,
 }
 
-/// One change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Op {
-    Remove(String),
-    Set(String, Vec<u8>),
-    Add(String, Vec<u8>),
-    /// Adds a line where there is none of the name.
-    AddIfAbsent(String, Vec<u8>),
-    /// Sets a line where there is one of the name.
-    SetIfPresent(String, Vec<u8>),
-}
-
 /// Changes that may be made, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub(crate) ops: Vec<Op>,
+    pub(crate) ops: Vec<Mutation>,
     /// Changes that the rules, or what keeps a message whole, refused.
     pub(crate) rejected: u64,
 }
@@ -69,7 +63,7 @@ pub(crate) fn plan(
         }
         let framing = is_framing(&name) && name != "content-length";
         match rules.check(Operation::Remove, &name) {
-            Rule::Allowed if !framing => plan.ops.push(Op::Remove(name)),
+            Rule::Allowed if !framing => plan.ops.push(Mutation::remove(name)),
             Rule::Allowed | Rule::Ignored => plan.rejected += 1,
             Rule::Error => return Err("header_mutation_remove_headers_failed"),
         }
@@ -98,22 +92,15 @@ pub(crate) fn plan(
         let exempt = name == ":method" && kind == (Kind::Request { method: true });
         let rule = if exempt { Rule::Allowed } else { rules.check(Operation::Set, &name) };
         match rule {
-            Rule::Allowed if !whole(&name, &value) => plan.rejected += 1,
+            Rule::Allowed if !keeps_message_whole(&name, &value) => plan.rejected += 1,
             Rule::Allowed => {
-                let op = match append {
-                    // A pseudo header has one line, and so has the length.
-                    _ if name.starts_with(':') || name == "content-length" => Op::Set,
-                    Some(append) if append.value => Op::Add,
-                    None if by_action => match HeaderAppendAction::try_from(append_action) {
-                        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => Op::Add,
-                        Ok(HeaderAppendAction::AddIfAbsent) => Op::AddIfAbsent,
-                        Ok(HeaderAppendAction::OverwriteIfExists) => Op::SetIfPresent,
-                        Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => Op::Set,
-                        Err(_) => return Err("header_mutation_set_headers_failed"),
-                    },
-                    _ => Op::Set,
-                };
-                plan.ops.push(op(name, value));
+                let action = if by_action { append_action } else { OVERWRITE };
+                let op =
+                    Op::of_option(append, action).ok_or("header_mutation_set_headers_failed")?;
+                // A pseudo header has one line, and so has the length.
+                let single = name.starts_with(':') || name == "content-length";
+                let op = if single { Op::Set } else { op };
+                plan.ops.push(Mutation::new(op, name, value));
             }
             Rule::Ignored => plan.rejected += 1,
             Rule::Error => return Err("header_mutation_set_headers_failed"),
@@ -132,19 +119,6 @@ fn pseudo(kind: Kind, name: &str) -> bool {
         Kind::Request { .. } => matches!(name, ":path" | ":method" | ":authority" | ":scheme"),
         Kind::Response => name == ":status",
         Kind::Trailers => false,
-    }
-}
-
-/// Whether the value leaves the message whole.
-fn whole(name: &str, value: &[u8]) -> bool {
-    let blank = value.iter().any(u8::is_ascii_whitespace);
-    match name {
-        ":path" => !blank && matches!(value.first(), Some(b'/' | b'*')),
-        ":method" => std::str::from_utf8(value).is_ok_and(valid_name),
-        ":authority" | "host" => !blank && !value.is_empty(),
-        ":scheme" => matches!(value, b"http" | b"https"),
-        ":status" => matches!(value, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']),
-        _ => true,
     }
 }
 
@@ -188,7 +162,7 @@ mod tests {
         let mut mutation = set(&[("X-A", "1"), ("x-b", "2")]);
         mutation.set_headers[1].append = Some(BoolValue { value: true });
         let plan = planned(mutation, REQUEST).unwrap();
-        let ops = [Op::Set("x-a".into(), b"1".into()), Op::Add("x-b".into(), b"2".into())];
+        let ops = [Mutation::new(Op::Set, "x-a", "1"), Mutation::new(Op::Add, "x-b", "2")];
         assert_eq!(plan, Plan { ops: ops.into(), rejected: 0 });
     }
 
@@ -201,13 +175,12 @@ mod tests {
         mutation.set_headers.push(set(&[("x-e", "1")]).set_headers[0].clone());
         mutation.set_headers[4].append = Some(BoolValue { value: false });
         let plan = plan(mutation, &MutationRules::default(), REQUEST, Length::Dropped, true);
-        let line = |name: &str| (name.to_owned(), b"1".to_vec());
         let expected = [
-            Op::Add(line("x-a").0, line("x-a").1),
-            Op::AddIfAbsent(line("x-b").0, line("x-b").1),
-            Op::Set(line("x-c").0, line("x-c").1),
-            Op::SetIfPresent(line("x-d").0, line("x-d").1),
-            Op::Set(line("x-e").0, line("x-e").1),
+            Mutation::new(Op::Add, "x-a", "1"),
+            Mutation::new(Op::AddIfAbsent, "x-b", "1"),
+            Mutation::new(Op::Set, "x-c", "1"),
+            Mutation::new(Op::SetIfPresent, "x-d", "1"),
+            Mutation::new(Op::Set, "x-e", "1"),
         ];
         assert_eq!(plan.unwrap().ops, expected);
     }

@@ -3,14 +3,11 @@
 
 use callout_common::ConfigError;
 use callout_common::api::format::{CommandOperator, SubstitutionFormat};
+use callout_common::http::mutation::{Lines, Mutation, Op};
 use callout_common::http::rules::{is_framing, valid_name, valid_value};
-use callout_protos::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use callout_protos::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response as rls;
 use rls::rate_limit::Unit;
-
-/// Header lines in order, names in lower case.
-pub(crate) type Lines = Vec<(String, Vec<u8>)>;
 
 /// How the `x-ratelimit-*` lines come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +114,7 @@ pub(crate) fn from_service(headers: Vec<HeaderValue>) -> (Lines, u64) {
 pub(crate) struct Added {
     name: String,
     value: SubstitutionFormat,
-    action: HeaderAppendAction,
+    op: Op,
     keep_empty_value: bool,
 }
 
@@ -132,12 +129,8 @@ impl Added {
         if !header.raw_value.is_empty() {
             return Err(ConfigError::field("header.raw_value", "is not supported: use value"));
         }
-        let action = match append {
-            Some(append) if append.value => HeaderAppendAction::AppendIfExistsOrAdd,
-            Some(_) => HeaderAppendAction::OverwriteIfExistsOrAdd,
-            None => HeaderAppendAction::try_from(*append_action)
-                .map_err(|_| ConfigError::field("append_action", "is unknown"))?,
-        };
+        let op = Op::of_option(*append, *append_action)
+            .ok_or_else(|| ConfigError::field("append_action", "is unknown"))?;
         let value = SubstitutionFormat::parse_any(&header.value)
             .map_err(|reason| ConfigError::field("header.value", reason))?;
         // They are filled before the reply, and mostly before the end of the request.
@@ -145,7 +138,7 @@ impl Added {
             let reason = "`%REQUEST_DURATION%` is not known before the reply";
             return Err(ConfigError::field("header.value", reason));
         }
-        Ok(Self { name, value, action, keep_empty_value: *keep_empty_value })
+        Ok(Self { name, value, op, keep_empty_value: *keep_empty_value })
     }
 
     /// Adds it to `lines`; `value` says what an operator stands for beside them.
@@ -158,19 +151,7 @@ impl Added {
         if filled.is_empty() && !self.keep_empty_value {
             return;
         }
-        let present = lines.iter().any(|(name, _)| *name == self.name);
-        let (remove, add) = match self.action {
-            HeaderAppendAction::AppendIfExistsOrAdd => (false, true),
-            HeaderAppendAction::AddIfAbsent => (false, !present),
-            HeaderAppendAction::OverwriteIfExistsOrAdd => (true, true),
-            HeaderAppendAction::OverwriteIfExists => (present, present),
-        };
-        if remove {
-            lines.retain(|(name, _)| *name != self.name);
-        }
-        if add {
-            lines.push((self.name.clone(), filled));
-        }
+        Mutation::new(self.op, self.name.as_str(), filled).apply(lines);
     }
 }
 

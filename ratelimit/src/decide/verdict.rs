@@ -6,7 +6,9 @@ use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use callout_protos::pbjson_types::Struct;
 
-use crate::decide::headers::{Lines, XRateLimit, from_service, retry_after, x_ratelimit};
+use callout_common::http::mutation::Lines;
+
+use crate::decide::headers::{XRateLimit, from_service, retry_after, x_ratelimit};
 
 const ENVOY_RATELIMITED: &str = "x-envoy-ratelimited";
 const RETRY_AFTER: &str = "retry-after";

@@ -1,4 +1,5 @@
 use callout_common::Reply;
+use callout_common::http::mutation::{Mutation, Op};
 use proptest::prelude::*;
 
 use super::*;
@@ -20,6 +21,10 @@ fn settings() -> CacheSettings {
 
 fn judged(verdict: Verdict) -> Decision {
     Decision { verdict, metadata: None, cause: None, silence: false, max_age: None }
+}
+
+fn sets(name: &str, value: &str) -> Edits {
+    Edits { request: vec![Mutation::new(Op::Set, name, value)], ..Edits::default() }
 }
 
 fn allow() -> Arc<Decision> {
@@ -82,7 +87,7 @@ fn what_is_of_the_moment_or_of_one_client_is_not_kept() {
     }
     assert_eq!(life(&deny(Reply::new(401).header("set-cookie", b"a"))), None);
     assert_eq!(life(&deny(Reply::new(401))), Some(2 * SECOND));
-    let cookie = Edits { set: vec![("set-cookie".to_owned(), b"a".to_vec())], ..Edits::default() };
+    let cookie = sets("set-cookie", "a");
     assert_eq!(life(&judged(Verdict::Allow(cookie))), None);
     for verdict in [
         Verdict::Pass,
@@ -132,10 +137,9 @@ fn entries_are_weighed_by_the_memory_that_they_take() {
         bytes[..4].copy_from_slice(&number.to_le_bytes());
         bytes[4..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_le_bytes());
         let value = std::collections::HashMap::from([("user".to_owned(), "somebody".into())]);
-        let set = vec![("x-user".to_owned(), b"somebody".to_vec())];
         let decision = Decision {
             metadata: Some(callout_protos::pbjson_types::Struct { fields: value }),
-            ..judged(Verdict::Allow(Edits { set, ..Edits::default() }))
+            ..judged(Verdict::Allow(sets("x-user", "somebody")))
         };
         cache.keep(Key::from_bytes(bytes), Arc::new(decision), Instant::now(), 0);
     }
