@@ -2,6 +2,7 @@
 //! within its limits, as the built-in `envoy.filters.http.ratelimit` does, out of a dynamic module.
 
 mod stream;
+mod apply;
 mod access_log;
 mod call;
 mod config;
@@ -17,11 +18,11 @@ use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::grpc::circuit_breaker::{CircuitBreaker, Permit};
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
+use apply::state::Stream;
 use config::{Config, Route};
 use memory::ledger::LeaseTable;
 use memory::local::LocalLimiters;
 use stats::Stats;
-use stream::Stream;
 
 /// The configured filter.
 #[derive(Debug)]

@@ -1,4 +1,6 @@
 //! What HTTP says of header lines, and how they are changed.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod mutation;
 pub mod rules;

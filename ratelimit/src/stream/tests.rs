@@ -1,9 +1,14 @@
+use callout_common::grpc::{CallError, MetadataMap};
 use callout_common::testing::{Bench, Progress};
 use callout_common::{Map, RawConfig};
+use callout_protos::envoy::service::ratelimit::v3::RateLimitRequest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::apply::state::HITS_ADDEND;
+use crate::config::Config;
 use crate::memory::ledger::LeaseTable;
+use crate::{RateLimit, call};
 
 /// The least configuration, with `over` over it; `name` tells its service from those of other tests.
 fn config(name: &str, over: Value) -> Value {
