@@ -36,6 +36,7 @@ pub use filter::context::StreamContext;
 pub use filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
 pub use filter::gate::{Edits, Gate, Gated, RequestHead, Verdict};
 pub use filter::stats::Setup;
+pub use filter::timer::Timer;
 pub use filter::{Filter, HttpStream, NoRoute};
 pub use tasks::mailbox::Outbox;
-pub use tasks::timer::Timer;
+pub use worker::{Sleep, sleep};

@@ -125,7 +125,7 @@ impl Scenario {
         self.run(version, |port| {
             let mut config = self.kind.config(self.config.clone(), port);
             // The other form has the default.
-            if form == Form::Struct && self.kind != Kind::ExtProc {
+            if form == Form::Struct {
                 config = merge(config, json!({"callout": {"calls": "worker"}}));
             }
             let filter = self.kind.module_raw(form, config);

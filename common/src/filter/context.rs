@@ -20,10 +20,10 @@ use crate::envoy::types::{Body, Map, MetadataSource};
 use crate::filter::headers::{Headers, HeadersMut};
 use crate::filter::metadata::{Metadata, MetadataMut, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
+use crate::filter::timer::Timer;
 use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskFailure, TaskGuard};
 use crate::tasks::runtime;
-use crate::tasks::timer::Timer;
-use crate::worker::Registration;
+use crate::worker::{self, Registration};
 
 /// How many finished tasks of a stream may wait to be forgotten.
 const FINISHED_TASKS: usize = 8;
@@ -266,6 +266,16 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         });
     }
 
+    /// As [`StreamContext::spawn_detached`], but on this stream's worker as long as some stream waits there, and
+    /// off it only after that. It is polled between hooks and must never block.
+    pub fn spawn_detached_on_worker(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.has_worker() {
+            worker::detach(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
+        } else {
+            self.spawn_detached(work);
+        }
+    }
+
     /// Runs `work` off the worker and lets it outlive the stream: for what is only sent, and whose
     /// answer nobody waits for. It has to have a deadline of its own.
     pub fn spawn_detached(&mut self, work: impl Future<Output = ()> + Send + 'static) {
@@ -329,8 +339,7 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
 
     /// Sends events to this stream from any thread; for exchanges of many events.
     pub fn outbox(&mut self) -> Outbox<E> {
-        let host = &mut *self.host;
-        self.work.mailbox.get_or_insert_with(|| Mailbox::new(host.scheduler())).outbox()
+        self.work.outbox(self.host)
     }
 
     /// Sends `event` to this stream after `delay`. Nothing takes that back; what is set again and again is a
@@ -347,7 +356,11 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
     pub fn set_timer(&mut self, timer: &mut Timer<E>, delay: Duration, event: E) {
         if let Some(task) = timer.set(delay, event) {
             let outbox = self.outbox();
-            self.spawn_silent(task.run(outbox));
+            let run = task.run(outbox);
+            match self.work.on_worker(&*self.host) {
+                Some(on_worker) => on_worker.registration.start(run),
+                None => self.spawn_silent(run),
+            }
         }
     }
 }
@@ -417,6 +430,19 @@ impl<E: Send + 'static> Work<E> {
         self.on_worker.as_mut()
     }
 
+    /// Sends events to the stream: by its worker, with all that is announced to the worker's streams
+    /// then, or where there is no worker by a scheduler of its own.
+    fn outbox(&mut self, host: &mut dyn Host) -> Outbox<E> {
+        if let Some(mailbox) = &self.mailbox {
+            return mailbox.outbox();
+        }
+        let scheduler = match self.on_worker(host) {
+            Some(on_worker) => on_worker.registration.announcer(),
+            None => host.scheduler(),
+        };
+        self.mailbox.insert(Mailbox::new(scheduler)).outbox()
+    }
+
     fn start_on_worker(&mut self, host: &dyn Host, work: impl Future<Output = E> + 'static) {
         let Some(on_worker) = self.on_worker(host) else { return };
         let mail = Rc::clone(&on_worker.mail);
@@ -429,9 +455,14 @@ impl<E: Send + 'static> Work<E> {
         });
     }
 
-    /// What the work on the worker has ended with so far.
-    pub(crate) fn drain_on_worker(&self) -> VecDeque<Message<E>> {
-        self.on_worker.as_ref().map(|on_worker| on_worker.mail.take()).unwrap_or_default()
+    /// What has come so far for a stream that its worker tells of it.
+    pub(crate) fn take(&self) -> VecDeque<Message<E>> {
+        let Some(on_worker) = &self.on_worker else { return VecDeque::new() };
+        let mut mail = on_worker.mail.take();
+        if let Some(mailbox) = &self.mailbox {
+            mail.append(&mut mailbox.take());
+        }
+        mail
     }
 
     /// The mail that commit number `generation` announced.

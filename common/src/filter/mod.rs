@@ -5,6 +5,7 @@ pub mod call_stats;
 pub mod stream;
 pub mod unreadable;
 pub mod context;
+pub mod timer;
 pub mod decision;
 pub mod metadata;
 pub mod headers;

@@ -3,17 +3,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::metadata::MetadataMap;
 
 use super::answer::{Answer, Inbound};
@@ -22,7 +19,7 @@ use super::connection::{Connection, Entered};
 use super::destination::Destination;
 use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
-use super::framing::{framed, framed_bytes};
+use super::framing::framed;
 use super::http2;
 use super::retry::{RetryPermit, RetryPolicy};
 use super::target::Target;
@@ -35,10 +32,6 @@ const MAX_ANSWER: usize = 64 << 20;
 const MAX_IN_FLIGHT: usize = 10_000;
 /// How often a call that never left, or that our side broke, is sent again.
 pub(super) const RESENDS: u32 = 2;
-/// How long a service may say nothing at all on a connection, with something to answer, before the
-/// call speaks against that connection.
-const SILENCE: Duration = Duration::from_secs(1);
-
 /// Calls one service. Cheap to clone; connects at the first call.
 #[derive(Clone)]
 pub struct Client {
@@ -210,54 +203,6 @@ impl Client {
         call.answer.only().await
     }
 
-    /// Opens a call of the bidirectional method at `path`. `requests` are encoded messages; when it
-    /// ends, the request side is closed.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    pub async fn bidi(
-        &self,
-        path: &'static str,
-        metadata: &MetadataMap,
-        requests: impl Stream<Item = Bytes> + Send + 'static,
-    ) -> Result<Answers, CallError> {
-        let permit = self.permit()?;
-        let (headers, _) = headers(metadata, None);
-        let call = match &self.way {
-            Way::Cluster(cluster) => {
-                let call = Inbound::Cluster(cluster.stream(path, &headers, requests));
-                Carried::Cluster(Answer::new(call, self.max_answer))
-            }
-            Way::Dialled(endpoint) => self.begin(endpoint, path, &headers, requests).await?,
-        };
-        Ok(Answers { call, _permit: permit })
-    }
-
-    async fn begin(
-        &self,
-        endpoint: &Arc<ConnectionPool>,
-        path: &'static str,
-        headers: &HeaderMap,
-        requests: impl Stream<Item = Bytes> + Send + 'static,
-    ) -> Result<Carried, CallError> {
-        let mut resends = 0;
-        let (entered, receiving, sending) = loop {
-            let entered = endpoint.connection().await?;
-            let head = self.head(path, headers.clone())?;
-            match http2::open(entered.sender(), head).await.map_err(Broken::from) {
-                Ok((receiving, sending)) => break (entered, receiving, sending),
-                // Nothing of the requests has been taken yet.
-                Err(broken) if broken.resend && resends < RESENDS => resends += 1,
-                Err(broken) => return Err(broken.error),
-            }
-        };
-        let (over, ended) = oneshot::channel();
-        let asked = Arc::new(AtomicBool::new(false));
-        tokio::spawn(pump(requests, sending, Arc::clone(&asked), ended));
-        let call = Dialled::new(&entered, receiving, self.max_answer);
-        Ok(Carried::Dialled { call, entered, asked, silent: false, _over: over })
-    }
-
     pub(super) fn head(
         &self,
         path: &'static str,
@@ -360,30 +305,6 @@ fn timeout(left: Duration) -> String {
     }
 }
 
-/// Sends the messages of a bidirectional call until they end, or the call does.
-async fn pump(
-    requests: impl Stream<Item = Bytes> + Send,
-    mut sending: http2::Sending,
-    asked: Arc<AtomicBool>,
-    over: oneshot::Receiver<()>,
-) {
-    let send = async {
-        let mut requests = pin!(requests);
-        while let Some(message) = requests.next().await {
-            asked.store(true, Ordering::Relaxed);
-            // The answers tell why a call is over.
-            if sending.send(framed_bytes(&message)).await.is_err() {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        () = send => {}
-        _ = over => {}
-    }
-    sending.finish();
-}
-
 /// A call over a connection of our own. What is left of its answer is given up when it is dropped.
 struct Dialled {
     answer: Answer,
@@ -401,87 +322,6 @@ impl Drop for Dialled {
     fn drop(&mut self) {
         if let Some(rest) = self.answer.rest() {
             self.connection.give_up(rest);
-        }
-    }
-}
-
-/// What carries a bidirectional call.
-enum Carried {
-    Dialled {
-        call: Dialled,
-        entered: Entered,
-        /// The service has something to answer.
-        asked: Arc<AtomicBool>,
-        /// It has said nothing for too long.
-        silent: bool,
-        /// Dropped at the end: so ends the request.
-        _over: oneshot::Sender<()>,
-    },
-    Cluster(Answer),
-}
-
-/// The answers of a bidirectional call. Dropping it cancels the call.
-pub struct Answers {
-    call: Carried,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl std::fmt::Debug for Answers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answers").finish_non_exhaustive()
-    }
-}
-
-impl Answers {
-    /// The next answer; `None` when the service closed the call with status OK.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    pub async fn next<R: Message + Default>(&mut self) -> Result<Option<R>, CallError> {
-        let message = match &mut self.call {
-            Carried::Cluster(answer) => {
-                answer.next().await.map_err(|broken| broken.error.of_cluster())?
-            }
-            Carried::Dialled { call, entered, asked, silent, .. } => {
-                let connection = entered.connection();
-                let message = if *silent {
-                    call.answer.next().await
-                } else {
-                    watched(call, connection, asked, silent).await
-                };
-                match &message {
-                    Ok(_) => connection.answered(),
-                    Err(broken) if !broken.error.is_silence() => connection.answered(),
-                    Err(_) => {}
-                }
-                asked.store(false, Ordering::Relaxed);
-                message.map_err(|broken| broken.error)?
-            }
-        };
-        let decode = |bytes| R::decode(bytes).map_err(|error| CallError::Decode(error.to_string()));
-        message.map(decode).transpose()
-    }
-}
-
-/// Waits for a message, and notes when the connection says nothing at all meanwhile.
-async fn watched(
-    call: &mut Dialled,
-    connection: &Connection,
-    asked: &AtomicBool,
-    silent: &mut bool,
-) -> Result<Option<Bytes>, Broken> {
-    let mut next = pin!(call.answer.next());
-    loop {
-        let heard = connection.heard();
-        tokio::select! {
-            biased;
-            message = &mut next => return message,
-            () = tokio::time::sleep(SILENCE), if !*silent => {
-                if asked.load(Ordering::Relaxed) && connection.heard() == heard {
-                    connection.was_silent();
-                    *silent = true;
-                }
-            }
         }
     }
 }

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::framing::framed_bytes;
+use super::framing::Framed;
 use super::http2::Piece;
 use crate::cluster_streams::{ClusterStream, ClusterStreams, ResponseEvent};
 use crate::envoy::cluster::{ClusterError, OpenRequest};
@@ -61,14 +61,14 @@ impl Cluster {
         &self,
         path: &str,
         headers: &HeaderMap,
-        messages: impl Stream<Item = Bytes> + Send + 'static,
+        messages: impl Stream<Item = Framed> + Send + 'static,
     ) -> ClusterCall {
         let mut messages: Messages = Box::pin(messages);
         // What is there already goes with the opening.
         let (mut first, mut end) = (BytesMut::new(), false);
         while let Some(next) = messages.next().now_or_never() {
             match next {
-                Some(message) => first.extend_from_slice(&framed_bytes(&message)),
+                Some(message) => first.extend_from_slice(&message.into_bytes()),
                 None => {
                     end = true;
                     break;
@@ -106,7 +106,7 @@ impl Cluster {
     }
 }
 
-type Messages = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+type Messages = Pin<Box<dyn Stream<Item = Framed> + Send>>;
 
 /// Milliseconds, rounded up: our own deadline comes first.
 fn millis(timeout: Duration) -> u64 {
@@ -156,7 +156,7 @@ async fn pump(
     ahead: Arc<Ahead>,
 ) {
     while let Some(message) = messages.next().await {
-        let bytes = framed_bytes(&message);
+        let bytes = message.into_bytes();
         if !ahead.room(bytes.len()).await {
             return clusters.reset(call);
         }
@@ -259,7 +259,7 @@ mod tests {
         let _entered = runtime.enter();
         let desk = ClusterStreamManager::new(Box::new(Ignored));
         let messages: Vec<_> =
-            messages.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
+            messages.iter().map(|piece| Framed::encoded(piece.as_bytes())).collect();
         let messages = stream::iter(messages);
         let _call = if ended {
             cluster(&desk).stream("/p", &HeaderMap::new(), messages)
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn all_that_is_there_goes_with_the_opening() {
         let framed = |words: &[&str]| -> Bytes {
-            words.iter().flat_map(|word| framed_bytes(word.as_bytes())).collect()
+            words.iter().flat_map(|word| Framed::encoded(word.as_bytes()).into_bytes()).collect()
         };
         assert_eq!(opened(&["a", "b"], true), (framed(&["a", "b"]), true));
         assert_eq!(opened(&["a", "b", "c"], false), (framed(&["a", "b", "c"]), false));
@@ -293,7 +293,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_service_that_says_nothing_gets_no_more_than_the_bound() {
         let (desk, mut host) = (ClusterStreamManager::new(Box::new(Ignored)), Seen::default());
-        let piece = Bytes::from(vec![0; 1 << 20]);
+        let piece = Framed::encoded(&vec![0; (1 << 20) - 5]);
         // They come after the opening.
         let messages = stream::once(tokio::task::yield_now())
             .flat_map(move |()| stream::repeat(piece.clone()));

@@ -8,6 +8,35 @@ use super::error::CallError;
 /// Bytes before a message.
 pub(crate) const PREFIX: usize = 5;
 
+/// A message as it goes over the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framed(Bytes);
+
+impl Framed {
+    /// Frames `message`.
+    #[must_use]
+    pub fn of(message: &impl Message) -> Self {
+        Self(framed(message))
+    }
+
+    /// Its length on the wire, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// Frames an encoded message.
+    #[cfg(test)]
+    pub(crate) fn encoded(message: &[u8]) -> Self {
+        Self(framed_bytes(message))
+    }
+}
+
 /// `message` as it goes over the wire.
 pub(crate) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
@@ -19,6 +48,7 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
 }
 
 /// An encoded message as it goes over the wire.
+#[cfg(test)]
 pub(crate) fn framed_bytes(message: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(PREFIX + message.len());
     put_prefix(&mut bytes, message.len());

@@ -1,7 +1,7 @@
 //! HTTP/2 by the crate `h2`: one call on a connection. Needs neither a runtime nor a timer, so that it
 //! runs wherever its connection is driven.
 
-use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,7 +62,11 @@ enum State {
 
 /// The request side of a call that is not complete yet.
 #[derive(Debug)]
-pub(crate) struct Sending(SendStream<Bytes>);
+pub(crate) struct Sending {
+    stream: SendStream<Bytes>,
+    /// What the service has not taken yet.
+    rest: Bytes,
+}
 
 /// Sends a request whose body is `body`, all at once.
 ///
@@ -76,7 +80,7 @@ pub(crate) async fn ask(
     let (answer, mut sending) = open(sender, head).await?;
     // One frame with the end in it: servers count small frames that don't end their stream, and end a
     // connection on which they see too many.
-    sending.0.send_data(body, true)?;
+    sending.stream.send_data(body, true)?;
     Ok(answer)
 }
 
@@ -89,30 +93,39 @@ pub(crate) async fn open(
     head: Request<()>,
 ) -> Result<(Receiving, Sending), h2::Error> {
     let (answer, sending) = sender.ready().await?.send_request(head, false)?;
-    Ok((Receiving(State::Head(answer)), Sending(sending)))
+    let sending = Sending { stream: sending, rest: Bytes::new() };
+    Ok((Receiving(State::Head(answer)), sending))
 }
 
 impl Sending {
-    /// Sends bytes as the service takes them. Returns when all are on their way.
+    /// Puts bytes behind those that wait to be sent, of which there are none.
+    pub(crate) fn put(&mut self, bytes: Bytes) {
+        self.rest = bytes;
+    }
+
+    /// Sends what waits as the service takes it; ready when all of it is on its way.
     ///
     /// # Errors
     /// Those of the connection; `None` when the service wants no more.
-    pub(crate) async fn send(&mut self, mut bytes: Bytes) -> Result<(), Option<h2::Error>> {
-        while !bytes.is_empty() {
-            self.0.reserve_capacity(bytes.len());
-            let mut room = self.0.capacity();
+    pub(crate) fn poll_sent(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Option<h2::Error>>> {
+        while !self.rest.is_empty() {
+            self.stream.reserve_capacity(self.rest.len());
+            let mut room = self.stream.capacity();
             while room == 0 {
-                room = poll_fn(|cx| self.0.poll_capacity(cx)).await.ok_or(None)??;
+                room = ready!(self.stream.poll_capacity(cx)).ok_or(None)??;
             }
-            let piece = bytes.split_to(room.min(bytes.len()));
-            self.0.send_data(piece, false)?;
+            let piece = self.rest.split_to(room.min(self.rest.len()));
+            self.stream.send_data(piece, false)?;
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the request. A call that is over needs no end.
     pub(crate) fn finish(mut self) {
-        let _ = self.0.send_data(Bytes::new(), true);
+        let _ = self.stream.send_data(Bytes::new(), true);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod back_off;
+mod bidi;
 mod call;
 pub mod circuit_breaker;
 mod calls;
@@ -30,16 +31,17 @@ mod service;
 mod target;
 mod tls;
 
-pub use call::{Answers, Client};
+pub use bidi::Answers;
+pub use call::Client;
 pub use calls::Calls;
 pub use error::CallError;
 pub use failure::{Failure, FailureClass, FailurePolicy};
+pub use framing::Framed;
 pub use metadata::{MetadataTemplate, entries};
 pub use retry::RetryPermit;
 pub use service::Service;
 pub use target::{Target, TargetError};
 pub use tonic::metadata::MetadataMap;
-pub use worker_call::Framed;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! A unary call on the worker of the request that waits for it, over that worker's own connection.
 //! The futures are polled in the worker's turns only; dropping one gives the call up.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,22 +12,10 @@ use super::answer::{Answer, Inbound};
 use super::call::{Client, RESENDS, Way, headers};
 use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
-use super::framing::framed;
-use super::http2::{self, Piece};
+use super::framing::Framed;
+use super::http2;
 use super::worker_pool::{Connection, WorkerPool, WorkerPools};
 use crate::worker;
-
-/// A message as it goes over the wire.
-#[derive(Debug, Clone)]
-pub struct Framed(Bytes);
-
-impl Framed {
-    /// Frames `message`.
-    #[must_use]
-    pub fn of(message: &impl Message) -> Self {
-        Self(framed(message))
-    }
-}
 
 impl Client {
     /// As [`Client::unary`], on the worker of the request that waits, over that worker's own
@@ -100,7 +87,7 @@ impl WorkerCall {
                     };
                     _leave = leave;
                     retries += 1;
-                    worker::sleep(worker::now() + delay).await;
+                    worker::sleep(delay).await;
                 }
                 Ok(answer) => return Ok(answer),
             }
@@ -118,7 +105,7 @@ impl WorkerCall {
         let (headers, _) = headers(metadata, deadline);
         let head = self.client.head(self.path, headers)?;
         let sent = connection.http2().sent();
-        let receiving = http2::ask(connection.sender(), head, message.0.clone()).await?;
+        let receiving = http2::ask(connection.sender(), head, message.clone().into_bytes()).await?;
         let answer = Answer::new(Inbound::Dialled(receiving), self.client.max_answer);
         let mut call = Call::begin(connection, answer, deadline);
         let answer = call.answer.only().await;
@@ -149,7 +136,7 @@ impl WorkerCall {
 
 /// One attempt on the wire.
 struct Call {
-    connection: Rc<Connection>,
+    connection: Arc<Connection>,
     answer: Answer,
     deadline: Option<Instant>,
     /// The service has said nothing yet.
@@ -157,7 +144,7 @@ struct Call {
 }
 
 impl Call {
-    fn begin(connection: Rc<Connection>, answer: Answer, deadline: Option<Instant>) -> Self {
+    fn begin(connection: Arc<Connection>, answer: Answer, deadline: Option<Instant>) -> Self {
         connection.begun();
         Self { connection, answer, deadline, silent: true }
     }
@@ -169,38 +156,10 @@ impl Drop for Call {
         if self.silent && self.deadline.is_some_and(|at| worker::now() >= at) {
             self.connection.was_silent();
         }
-        let Some(rest) = self.answer.rest() else { return };
-        if self.connection.may_reset() {
-            // What has not ended is reset when it is dropped.
-            return;
+        if let Some(rest) = self.answer.rest() {
+            self.connection.give_up(rest);
         }
-        let left = LeftOpen::new(&self.connection);
-        worker::detach(async move {
-            let _left = left;
-            drain(rest).await;
-        });
     }
-}
-
-/// A call that goes on though nobody waits for it.
-struct LeftOpen(Rc<Connection>);
-
-impl LeftOpen {
-    fn new(connection: &Rc<Connection>) -> Self {
-        connection.left_open(true);
-        Self(Rc::clone(connection))
-    }
-}
-
-impl Drop for LeftOpen {
-    fn drop(&mut self) {
-        self.0.left_open(false);
-    }
-}
-
-/// Reads a call to its end, for nobody.
-async fn drain(mut rest: Inbound) {
-    while let Ok(Piece::Head(..) | Piece::Data(_)) = rest.next().await {}
 }
 
 #[cfg(test)]

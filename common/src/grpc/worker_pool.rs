@@ -1,20 +1,23 @@
 //! The connections of one worker to its targets. Dialling happens on the runtime; the open socket
 //! is posted here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 
+use super::answer::Inbound;
 use super::endpoint::ConnectionPool;
 use super::error::CallError;
-use super::http2::builder;
+use super::http2::{Piece, builder};
 use crate::tasks::runtime;
 use crate::worker::{self, Http2Connection, Socket};
 
@@ -63,16 +66,16 @@ impl WorkerPools {
 /// The connections of this worker to one target.
 pub(super) struct WorkerPool {
     endpoint: Weak<ConnectionPool>,
-    open: RefCell<Vec<Rc<Connection>>>,
-    attempt: RefCell<Option<Rc<ConnectFuture>>>,
+    open: RefCell<Vec<Arc<Connection>>>,
+    attempt: RefCell<Option<Arc<ConnectFuture>>>,
 }
 
 /// An attempt to connect, for all who wait.
 #[derive(Default)]
-struct ConnectFuture {
+pub(super) struct ConnectFuture {
     post: Arc<Post>,
     /// Why it failed.
-    failed: RefCell<Option<CallError>>,
+    failed: OnceLock<CallError>,
 }
 
 /// Where the runtime leaves a socket, and whom it wakes.
@@ -132,24 +135,27 @@ impl Drop for Promise {
 
 impl WorkerPool {
     /// A connection for one call: the one with the fewest.
-    pub(super) async fn connection(&self) -> Result<Rc<Connection>, CallError> {
+    pub(super) async fn connection(&self) -> Result<Arc<Connection>, CallError> {
         let mut waits = None;
-        poll_fn(|cx| {
-            if let Some(connection) = self.best() {
-                return Poll::Ready(Ok(connection));
-            }
-            let attempt = match &waits {
-                Some(attempt) => Rc::clone(attempt),
-                None => Rc::clone(waits.insert(self.attempt())),
-            };
-            self.poll_attempt(&attempt, cx)
-        })
-        .await
+        poll_fn(|cx| self.poll_connection(&mut waits, cx)).await
+    }
+
+    /// As [`WorkerPool::connection`], for one that has waited for `waits` so far.
+    pub(super) fn poll_connection(
+        &self,
+        waits: &mut Option<Arc<ConnectFuture>>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Arc<Connection>, CallError>> {
+        if let Some(connection) = self.best() {
+            return Poll::Ready(Ok(connection));
+        }
+        let attempt = Arc::clone(waits.get_or_insert_with(|| self.attempt()));
+        self.poll_attempt(&attempt, cx)
     }
 
     /// The open connection with the fewest calls. Begins to make one more where that has as many as
     /// the service lets it have.
-    fn best(&self) -> Option<Rc<Connection>> {
+    fn best(&self) -> Option<Arc<Connection>> {
         let mut open = self.open.borrow_mut();
         if open.iter().any(|connection| connection.was_fleeting())
             && let Some(endpoint) = self.endpoint.upgrade()
@@ -157,7 +163,7 @@ impl WorkerPool {
             endpoint.failed(CallError::Connect("the peer closes connections at once".to_owned()));
         }
         open.retain(|connection| connection.usable());
-        let best = Rc::clone(open.iter().min_by_key(|connection| connection.calls.get())?);
+        let best = Arc::clone(open.iter().min_by_key(|connection| connection.http2.calls())?);
         let more = best.is_full() && open.len() < CONNECTIONS;
         drop(open);
         if more && self.attempt.borrow().is_none() {
@@ -172,13 +178,13 @@ impl WorkerPool {
     }
 
     /// The attempt that is under way, or a new one.
-    fn attempt(&self) -> Rc<ConnectFuture> {
+    fn attempt(&self) -> Arc<ConnectFuture> {
         let mut current = self.attempt.borrow_mut();
         if let Some(attempt) = &*current {
-            return Rc::clone(attempt);
+            return Arc::clone(attempt);
         }
-        let attempt = Rc::new(ConnectFuture::default());
-        *current = Some(Rc::clone(&attempt));
+        let attempt = Arc::new(ConnectFuture::default());
+        *current = Some(Arc::clone(&attempt));
         let promise = Promise(Some(Arc::clone(&attempt.post)));
         if let Some(endpoint) = self.endpoint.upgrade() {
             // Where no thread can be had, dropping the work says so.
@@ -189,15 +195,15 @@ impl WorkerPool {
 
     fn poll_attempt(
         &self,
-        attempt: &Rc<ConnectFuture>,
+        attempt: &Arc<ConnectFuture>,
         cx: &Context<'_>,
-    ) -> Poll<Result<Rc<Connection>, CallError>> {
-        if let Some(error) = &*attempt.failed.borrow() {
+    ) -> Poll<Result<Arc<Connection>, CallError>> {
+        if let Some(error) = attempt.failed.get() {
             return Poll::Ready(Err(error.clone()));
         }
         let Poll::Ready(dialled) = attempt.post.poll(cx) else { return Poll::Pending };
         let mut current = self.attempt.borrow_mut();
-        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, attempt)) {
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, attempt)) {
             *current = None;
         }
         drop(current);
@@ -206,12 +212,12 @@ impl WorkerPool {
         });
         Poll::Ready(match opened {
             Ok((http2, send)) => {
-                let connection = Rc::new(Connection::new(http2, send));
-                self.open.borrow_mut().push(Rc::clone(&connection));
+                let connection = Arc::new(Connection::new(http2, send));
+                self.open.borrow_mut().push(Arc::clone(&connection));
                 Ok(connection)
             }
             Err(error) => {
-                *attempt.failed.borrow_mut() = Some(error.clone());
+                let _ = attempt.failed.set(error.clone());
                 Err(error)
             }
         })
@@ -222,13 +228,12 @@ impl WorkerPool {
 pub(super) struct Connection {
     http2: Arc<Http2Connection>,
     send: SendRequest<Bytes>,
-    calls: Cell<usize>,
-    mute: Cell<u32>,
+    mute: AtomicU32,
     opened: Instant,
     /// The service has answered a call here.
-    proved: Cell<bool>,
+    proved: AtomicBool,
     budget: Budget,
-    left_open: Cell<u32>,
+    left_open: AtomicU32,
 }
 
 impl Connection {
@@ -236,12 +241,11 @@ impl Connection {
         Self {
             http2,
             send,
-            calls: Cell::new(0),
-            mute: Cell::new(0),
+            mute: AtomicU32::new(0),
             opened: worker::now(),
-            proved: Cell::new(false),
+            proved: AtomicBool::new(false),
             budget: Budget::new(),
-            left_open: Cell::new(0),
+            left_open: AtomicU32::new(0),
         }
     }
 
@@ -254,13 +258,13 @@ impl Connection {
         };
         self.http2.is_open()
             && takes()
-            && self.mute.get() < MUTE_DEADLINES
-            && self.left_open.get() < LEFT_OPEN
+            && self.mute.load(Relaxed) < MUTE_DEADLINES
+            && self.left_open.load(Relaxed) < LEFT_OPEN
     }
 
     fn is_full(&self) -> bool {
-        let left_open = usize::try_from(self.left_open.get()).unwrap_or_default();
-        self.calls.get() + left_open >= self.send.current_max_send_streams()
+        let left_open = usize::try_from(self.left_open.load(Relaxed)).unwrap_or_default();
+        self.http2.calls() + left_open >= self.send.current_max_send_streams()
     }
 
     pub(super) fn http2(&self) -> &Http2Connection {
@@ -274,70 +278,99 @@ impl Connection {
 
     /// The service has answered. Whether that is news.
     pub(super) fn prove(&self) -> bool {
-        !self.proved.replace(true)
+        !self.proved.swap(true, Relaxed)
     }
 
     /// Whether it ended so soon that the service can't be said to have been there.
     fn was_fleeting(&self) -> bool {
-        !self.http2.is_open() && !self.proved.get() && self.opened.elapsed() < FLEETING
+        !self.http2.is_open() && !self.proved.load(Relaxed) && self.opened.elapsed() < FLEETING
     }
 
     pub(super) fn begun(&self) {
-        self.calls.set(self.calls.get() + 1);
-        self.http2.touch(worker::now());
+        self.http2.begun(worker::now());
     }
 
     pub(super) fn over(&self) {
-        self.calls.set(self.calls.get().saturating_sub(1));
+        self.http2.over(worker::now());
     }
 
     /// The service has said nothing to a call for as long as it had.
     pub(super) fn was_silent(&self) {
-        self.mute.set(self.mute.get().saturating_add(1));
+        self.mute.fetch_add(1, Relaxed);
     }
 
     /// The service has said something to a call.
     pub(super) fn answered(&self) {
-        self.mute.set(0);
+        self.mute.store(0, Relaxed);
         self.budget.answered();
     }
 
-    /// Whether a call may be reset; if not, it is to be left open until the service ends it.
-    pub(super) fn may_reset(&self) -> bool {
-        self.budget.spend()
+    /// Nobody wants the rest of an answer any more: it is reset, or, when there were many resets, read
+    /// away.
+    pub(super) fn give_up(self: &Arc<Self>, rest: Inbound) {
+        if self.budget.spend() {
+            // What has not ended is reset when it is dropped.
+            return;
+        }
+        let left = LeftOpen::new(self);
+        worker::detach(async move {
+            let _left = left;
+            drain(rest).await;
+        });
     }
+}
 
-    /// So many more, or fewer, calls are left open.
-    pub(super) fn left_open(&self, more: bool) {
-        let now = self.left_open.get();
-        self.left_open.set(if more { now + 1 } else { now.saturating_sub(1) });
+/// A call that goes on though nobody waits for it.
+struct LeftOpen(Arc<Connection>);
+
+impl LeftOpen {
+    fn new(connection: &Arc<Connection>) -> Self {
+        connection.left_open.fetch_add(1, Relaxed);
+        Self(Arc::clone(connection))
     }
+}
+
+impl Drop for LeftOpen {
+    fn drop(&mut self) {
+        self.0.left_open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Reads a call to its end, for nobody.
+async fn drain(mut rest: Inbound) {
+    while let Ok(Piece::Head(..) | Piece::Data(_)) = rest.next().await {}
 }
 
 /// How often calls may be reset: in a burst, and in the long run as a part of all that were
 /// answered.
-struct Budget {
-    resets: Cell<u32>,
-    answers: Cell<u32>,
+struct Budget(Mutex<BudgetState>);
+
+struct BudgetState {
+    resets: u32,
+    answers: u32,
 }
 
 impl Budget {
     const fn new() -> Self {
-        Self { resets: Cell::new(RESETS), answers: Cell::new(0) }
+        Self(Mutex::new(BudgetState { resets: RESETS, answers: 0 }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BudgetState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answered(&self) {
-        let answers = self.answers.get() + 1;
-        if answers < ANSWERS_PER_RESET {
-            return self.answers.set(answers);
+        let mut state = self.lock();
+        state.answers += 1;
+        if state.answers >= ANSWERS_PER_RESET {
+            (state.answers, state.resets) = (0, (state.resets + 1).min(RESETS));
         }
-        self.answers.set(0);
-        self.resets.set((self.resets.get() + 1).min(RESETS));
     }
 
     fn spend(&self) -> bool {
-        let left = self.resets.get();
-        self.resets.set(left.saturating_sub(1));
+        let mut state = self.lock();
+        let left = state.resets;
+        state.resets = left.saturating_sub(1);
         left > 0
     }
 }

@@ -252,7 +252,7 @@ impl<F: Filter> AnyStream for Runner<F> {
     }
 
     fn answered(&self, host: &mut dyn HostEnd) {
-        let mail = self.work.borrow().drain_on_worker();
+        let mail = self.work.borrow().take();
         self.tell(host, mail);
     }
 

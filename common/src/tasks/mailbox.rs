@@ -1,6 +1,7 @@
 //! The hand-over from other threads to a stream: a mailbox on the worker, outboxes elsewhere.
 //!
-//! The mailbox owns the stream's scheduler. Pushing and committing, and closing, happen under one
+//! The mailbox owns what tells the stream: its worker, or where there is none a scheduler of the stream's
+//! own. Pushing and committing, and closing, happen under one
 //! lock: once `Mailbox::close` has returned, no other thread calls Envoy for this stream. At most
 //! one commit is outstanding; its number is the generation, by which a late or doubled event is
 //! recognised.
@@ -96,6 +97,13 @@ impl<E> Mailbox<E> {
         if shared.closed || !shared.committed || shared.generation != generation {
             return VecDeque::new();
         }
+        shared.committed = false;
+        std::mem::take(&mut shared.queue)
+    }
+
+    /// Takes what has gathered. Mail that comes later commits anew.
+    pub(crate) fn take(&self) -> VecDeque<Message<E>> {
+        let mut shared = lock(&self.shared);
         shared.committed = false;
         std::mem::take(&mut shared.queue)
     }

@@ -2,4 +2,3 @@
 
 pub mod mailbox;
 pub mod runtime;
-pub mod timer;

@@ -2,7 +2,11 @@
 //! that drives a filter without Envoy, in virtual time.
 
 mod bench;
+mod events;
 mod host;
 
 pub use bench::{Bench, Progress, documented_metrics};
+pub use events::SentEvents;
 pub use host::FakeHost;
+
+pub use crate::worker::testing::Loop as WorkerLoop;

@@ -2,7 +2,7 @@
 //! and by the poller while no stream of the worker waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ pub(crate) struct Http2Connection {
     /// `None` when it has ended.
     connection: Mutex<Option<Connection<Io, Bytes>>>,
     closed: AtomicBool,
+    /// Calls under way.
+    calls: AtomicUsize,
     born: Instant,
     /// Seconds after `born` at which it was used last.
     used: AtomicU64,
@@ -101,6 +103,7 @@ impl Http2Connection {
             wakes,
             connection: Mutex::new(Some(connection)),
             closed: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
             born: Instant::now(),
             used: AtomicU64::new(0),
         });
@@ -122,6 +125,28 @@ impl Http2Connection {
     /// Bytes that its socket took so far.
     pub(crate) fn sent(&self) -> u64 {
         self.socket.sent()
+    }
+
+    /// Bytes that came so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.socket.heard()
+    }
+
+    /// Calls under way.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// One more call goes over it.
+    pub(crate) fn begun(&self, now: Instant) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    /// A call has ended.
+    pub(crate) fn over(&self, now: Instant) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+        self.touch(now);
     }
 
     /// Has it driven.
@@ -148,7 +173,7 @@ impl Http2Connection {
     }
 
     /// Notes that it is in use.
-    pub(crate) fn touch(&self, now: Instant) {
+    fn touch(&self, now: Instant) {
         let age = now.saturating_duration_since(self.born).as_secs();
         self.used.store(age, Ordering::Relaxed);
     }
@@ -193,7 +218,7 @@ impl Watched for Http2Connection {
 
     fn close_if_idle(&self, now: Instant) {
         let used = self.born + Duration::from_secs(self.used.load(Ordering::Relaxed));
-        if now.saturating_duration_since(used) > IDLE {
+        if self.calls() == 0 && now.saturating_duration_since(used) > IDLE {
             self.close("nobody uses it");
         }
     }

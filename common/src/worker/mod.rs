@@ -30,10 +30,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::envoy::host::WaitingStream;
+use crate::envoy::host::{Scheduler, WaitingStream};
+use crate::tasks::runtime;
 pub(crate) use connection::{ConnectionError, Http2Connection};
 use poller::{NoPoller, Poller, Watched};
-pub(crate) use sleep::{sleep, until};
+pub use sleep::{Sleep, sleep};
+pub(crate) use sleep::{sleep_until, until};
 pub(crate) use socket::Socket;
 use tasks::{TaskId, Tasks, Work};
 use timers::Timers;
@@ -71,6 +73,16 @@ struct Driven {
 
 thread_local! {
     static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// When the turn began that this thread's worker takes; `None` outside of one.
+fn turn_began() -> Option<Instant> {
+    existing().and_then(|worker| worker.now.get())
+}
+
+/// This thread's worker, if it has become one.
+fn existing() -> Option<Rc<Worker>> {
+    WORKER.try_with(|own| own.try_borrow().ok()?.clone()).ok().flatten()
 }
 
 /// This thread's worker; `None` when no poller can be had, and while the thread ends.
@@ -125,7 +137,15 @@ impl Registration {
 
     /// Runs `work` on the worker. When it has ended, the stream is told.
     pub(crate) fn start(&mut self, work: impl Future<Output = ()> + 'static) {
-        self.tasks.push(self.worker.add(Box::pin(work), Some(self.stream_id)));
+        let work = Work::Bound(Box::pin(work));
+        self.tasks.push(self.worker.add(work, Some(self.stream_id)));
+    }
+
+    /// What has the stream told of something, from any thread: together with all that the worker is
+    /// to be told of then.
+    pub(crate) fn announcer(&self) -> Box<dyn Scheduler> {
+        let wakeups = Arc::clone(&self.worker.wakeups);
+        Box::new(Announcer { wakeups, stream_id: self.stream_id })
     }
 }
 
@@ -138,15 +158,35 @@ impl Drop for Registration {
         let next = self.worker.waiting.borrow_mut().remove(self.stream_id);
         if let Some(next) = next {
             self.worker.set_carrier(next.as_ref());
+            if next.is_none() && self.worker.now.get().is_none() {
+                self.worker.hand_out();
+            }
         }
     }
 }
 
-/// Runs `work` on this worker though no stream waits for it: it goes on whenever some stream has the
-/// worker take a turn.
-pub(crate) fn detach(work: impl Future<Output = ()> + 'static) {
-    if let Some(worker) = worker() {
-        worker.add(Box::pin(work), None);
+/// Announces what was sent to a stream.
+struct Announcer {
+    wakeups: Arc<Wakeups>,
+    stream_id: StreamId,
+}
+
+impl Scheduler for Announcer {
+    fn commit(&self, _: u64) {
+        // The stream waits itself, so somebody is there.
+        let _ = self.wakeups.wake(Ready::Stream(self.stream_id));
+    }
+}
+
+/// Runs `work` on this worker though no stream waits for its end. When none is left that could have the
+/// worker take a turn, or where this is no worker, it goes on on the runtime.
+pub(crate) fn detach(work: impl Future<Output = ()> + Send + 'static) {
+    match existing().filter(|worker| worker.is_waited_for()) {
+        Some(worker) => {
+            worker.add(Work::Detached(Box::pin(work)), None);
+        }
+        // Where no thread runs there is nobody to do it.
+        None => _ = runtime::spawn(work),
     }
 }
 
@@ -158,9 +198,14 @@ pub(crate) fn kept<T: Default + 'static>() -> Option<Rc<T>> {
     Rc::clone(entry).downcast().ok()
 }
 
-/// The time, as of the beginning of the turn.
+/// The time; in a turn, that of its beginning.
 pub(crate) fn now() -> Instant {
-    worker().and_then(|worker| worker.now.get()).unwrap_or_else(Instant::now)
+    turn_began().unwrap_or_else(|| tokio::time::Instant::now().into_std())
+}
+
+/// Whether this thread is a worker in its turn.
+pub(crate) fn in_turn() -> bool {
+    turn_began().is_some()
 }
 
 /// Opens HTTP/2 on `socket`, as a connection of this worker.
@@ -202,6 +247,20 @@ impl Worker {
         let (task, waker) = self.tasks.borrow_mut().add(work, stream_id, &self.wakeups);
         waker.wake();
         task
+    }
+
+    /// Whether some stream can have it take a turn, or it takes one.
+    fn is_waited_for(&self) -> bool {
+        self.now.get().is_some() || !self.waiting.borrow().is_empty()
+    }
+
+    /// Nobody is left to have this worker take a turn: what may go on elsewhere does.
+    fn hand_out(&self) {
+        let detached = self.tasks.borrow_mut().take_detached();
+        for work in detached {
+            // Where no thread runs it ends.
+            let _ = runtime::spawn(work);
+        }
     }
 
     /// Events come by the scheduler of `next` from now on.
@@ -246,6 +305,7 @@ impl Worker {
                         tasks = true;
                         self.poll(slot);
                     }
+                    Ready::Stream(stream_id) => self.answered.borrow_mut().push_back(stream_id),
                 }
             }
             if !tasks {
@@ -323,6 +383,13 @@ impl<'a> Turning<'a> {
 impl Drop for Turning<'_> {
     fn drop(&mut self) {
         let worker = self.worker;
+        if worker.waiting.borrow().is_empty() {
+            // What the streams that ended have left is for this turn yet: it goes out with the rest.
+            worker.drive();
+            worker.now.set(None);
+            worker.hand_out();
+            worker.answered.borrow_mut().clear();
+        }
         worker.now.set(None);
         let more = !worker.answered.borrow().is_empty();
         let deadline = worker.timers.borrow().earliest();
@@ -333,5 +400,7 @@ impl Drop for Turning<'_> {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

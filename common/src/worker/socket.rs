@@ -81,6 +81,8 @@ pub(crate) struct BufferedSocket {
     closing: AtomicBool,
     /// Bytes that the socket took.
     sent: AtomicU64,
+    /// Bytes that came.
+    heard: AtomicU64,
 }
 
 struct State {
@@ -90,6 +92,8 @@ struct State {
     /// Reads that are left in this turn.
     reads: u32,
     out: Vec<u8>,
+    /// The bound was reached: somebody has more to write.
+    refused: bool,
     failed: Option<io::ErrorKind>,
     /// The poller tells of room in the socket, too.
     awaits_room: bool,
@@ -104,12 +108,14 @@ impl BufferedSocket {
                 read: 0..0,
                 reads: IN_READS,
                 out: Vec::new(),
+                refused: false,
                 failed: None,
                 awaits_room: false,
             }),
             readable: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             sent: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -130,6 +136,11 @@ impl BufferedSocket {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Bytes that came so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     /// Something may have come, or, if `closing`, the end.
     pub(crate) fn look_again(&self, closing: bool) {
         if closing {
@@ -143,9 +154,12 @@ impl BufferedSocket {
         self.lock().reads = IN_READS;
     }
 
-    /// Whether the turn's reads were not enough.
+    /// Whether there is more to read than one turn may, or room again for a writer that was refused.
     pub(crate) fn has_more(&self) -> bool {
-        self.lock().reads == 0
+        let mut state = self.lock();
+        let room = state.refused && state.out.len() < OUT_BOUND;
+        state.refused &= !room;
+        room || state.reads == 0
     }
 
     /// Sends what was gathered, as far as the socket takes it.
@@ -216,6 +230,7 @@ impl BufferedSocket {
                 self.readable.store(true, Ordering::Release);
             }
             *read = 0..count;
+            self.heard.fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
         }
         let range = state.read.clone();
         let have = state.inbox.get(range.clone()).unwrap_or_default();
@@ -233,6 +248,7 @@ impl BufferedSocket {
         }
         let room = OUT_BOUND.saturating_sub(state.out.len());
         if room == 0 {
+            state.refused = true;
             return Ok(None);
         }
         let count = bytes.len().min(room);

@@ -1,5 +1,9 @@
 //! The futures that run on a worker. They are polled in its turns only.
+//!
+//! Those of a stream end with it. Those that may outlive their stream are handed out when nobody is
+//! left who could have the worker take a turn.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +13,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::waiting::StreamId;
 use super::wakeups::{Ready, Wakeups};
 
-pub(crate) type Work = Pin<Box<dyn Future<Output = ()>>>;
+/// What is run.
+pub(crate) enum Work {
+    /// A stream's, which ends with it.
+    Bound(Pin<Box<dyn Future<Output = ()>>>),
+    /// What may go on without a stream, and elsewhere.
+    Detached(DetachedWork),
+}
+
+/// Work that goes on wherever it is polled.
+pub(crate) type DetachedWork = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Names a task. It says nothing once the task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +71,11 @@ pub(crate) struct Taken {
 impl Taken {
     /// Polls it.
     pub(crate) fn poll(&mut self) -> Poll<()> {
-        self.work.as_mut().poll(&mut Context::from_waker(&self.waker))
+        let mut cx = Context::from_waker(&self.waker);
+        match &mut self.work {
+            Work::Bound(work) => work.as_mut().poll(&mut cx),
+            Work::Detached(work) => work.as_mut().poll(&mut cx),
+        }
     }
 }
 
@@ -67,6 +84,8 @@ impl Taken {
 pub(crate) struct Tasks {
     slots: Vec<Slot>,
     free: Vec<usize>,
+    /// Slots with work that may go on elsewhere.
+    detached: BTreeSet<usize>,
 }
 
 impl Tasks {
@@ -91,6 +110,9 @@ impl Tasks {
                 slot
             }
         };
+        if matches!(work, Work::Detached(_)) {
+            self.detached.insert(number);
+        }
         match self.slots.get_mut(number) {
             Some(slot) => {
                 (slot.work, slot.stream_id) = (Some(work), stream_id);
@@ -122,6 +144,7 @@ impl Tasks {
             entry.era += 1;
             entry.stream_id.take()
         });
+        self.detached.remove(&task.slot);
         self.free.push(task.slot);
         (stream_id, task.work)
     }
@@ -132,8 +155,30 @@ impl Tasks {
         entry.era += 1;
         entry.stream_id = None;
         let work = entry.work.take();
+        self.detached.remove(&task.slot);
         self.free.push(task.slot);
         work
+    }
+
+    /// Takes out what may go on elsewhere.
+    pub(crate) fn take_detached(&mut self) -> Vec<DetachedWork> {
+        let mut out = Vec::new();
+        for number in std::mem::take(&mut self.detached) {
+            let Some(entry) = self.slots.get_mut(number) else { continue };
+            match entry.work.take() {
+                Some(Work::Detached(work)) => {
+                    entry.era += 1;
+                    self.free.push(number);
+                    out.push(work);
+                }
+                // Not to be found here: it is being polled, and put back where it was.
+                other => {
+                    entry.work = other;
+                    self.detached.insert(number);
+                }
+            }
+        }
+        out
     }
 
     /// Takes all of them out.

@@ -1,85 +1,8 @@
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use super::testing::{Loop, Waiter};
 use super::*;
-use crate::envoy::host::Scheduler;
-
-/// What a test waits for at most.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The loop of an Envoy worker: this thread.
-pub(crate) struct Loop {
-    commits: Sender<u64>,
-    events: Receiver<u64>,
-}
-
-#[derive(Clone)]
-struct Commits(Sender<u64>);
-
-impl Scheduler for Commits {
-    fn commit(&self, event: u64) {
-        // A test that is over takes no events.
-        let _ = self.0.send(event);
-    }
-}
-
-/// A stream that counts how often it was told.
-pub(crate) struct Waiter {
-    commits: Sender<u64>,
-    pub(crate) told: Cell<usize>,
-}
-
-impl WaitingStream for Waiter {
-    fn scheduler(&self) -> Box<dyn Scheduler> {
-        Box::new(Commits(self.commits.clone()))
-    }
-
-    fn deliver(&self) {
-        self.told.set(self.told.get() + 1);
-    }
-}
-
-impl Loop {
-    pub(crate) fn new() -> Self {
-        let (commits, events) = channel();
-        Self { commits, events }
-    }
-
-    pub(crate) fn register(&self) -> (Registration, Rc<Waiter>) {
-        let waiter = Rc::new(Waiter { commits: self.commits.clone(), told: Cell::new(0) });
-        let stream: Rc<dyn WaitingStream> = Rc::<Waiter>::clone(&waiter);
-        (Registration::new(stream).unwrap(), waiter)
-    }
-
-    /// Fires one event; `false` when none is committed for so long.
-    pub(crate) fn fire(&self, patience: Duration) -> bool {
-        let event = self.events.recv_timeout(patience);
-        event.map(turn).is_ok()
-    }
-
-    /// Fires events until `done`.
-    pub(crate) fn until(&self, done: impl Fn() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !done() {
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(self.fire(left), "no event, and it is not done");
-        }
-    }
-
-    /// Runs `work` for one stream to its end.
-    pub(crate) fn run<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> T {
-        let (mut place, waiter) = self.register();
-        let result = Rc::new(RefCell::new(None));
-        let slot = Rc::clone(&result);
-        place.start(async move {
-            *slot.borrow_mut() = Some(work.await);
-        });
-        self.until(|| waiter.told.get() > 0);
-        result.take().unwrap()
-    }
-}
 
 fn now_or_never(events: &Loop) -> bool {
     events.fire(Duration::ZERO)
@@ -175,7 +98,7 @@ fn other_threads_wake_work_and_the_poller_wakes_for_deadlines() {
     std::thread::spawn(move || send.send(7).unwrap());
     assert_eq!(events.run(receive).unwrap(), 7);
     let at = Instant::now() + Duration::from_millis(20);
-    events.run(sleep(at));
+    events.run(sleep_until(at));
     assert!(Instant::now() >= at);
     assert_eq!(events.run(until(Some(at), std::future::pending::<()>())), None);
     assert_eq!(events.run(until(Some(at), async { 1 })), Some(1));
@@ -208,7 +131,7 @@ fn the_poller_survives_a_panic_in_its_thread() {
     poller.wake();
     let events = Loop::new();
     for _ in 0..3 {
-        events.run(sleep(Instant::now() + Duration::from_millis(5)));
+        events.run(sleep(Duration::from_millis(5)));
     }
     poller.leave(&wakeups);
 }

@@ -52,6 +52,11 @@ impl WaitingStreams {
         (StreamId { slot: number, era }, carries)
     }
 
+    /// Whether no stream waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     /// The stream that `stream_id` names, if it has not left.
     pub(crate) fn get(&self, stream_id: StreamId) -> Option<Rc<dyn WaitingStream>> {
         let entry = self.entries.get(stream_id.slot).filter(|entry| entry.era == stream_id.era)?;

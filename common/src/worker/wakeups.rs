@@ -14,6 +14,7 @@ use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(feature = "loom"))]
 use std::sync::{Mutex, MutexGuard};
 
+use super::waiting::StreamId;
 use crate::envoy::host::Scheduler;
 
 /// Marks an event as a worker's turn; the rest of its number is the generation of the commit.
@@ -26,6 +27,8 @@ pub(crate) enum Ready {
     Task(usize),
     /// The connection of this number.
     Connection(usize),
+    /// The stream that was sent something.
+    Stream(StreamId),
 }
 
 /// Whether somebody is to do what is ready when no stream of the worker waits.
@@ -175,7 +178,7 @@ impl Wakeups {
                 connections.push(*number);
                 false
             }
-            Ready::Task(_) => true,
+            Ready::Task(_) | Ready::Stream(_) => true,
         });
         connections
     }

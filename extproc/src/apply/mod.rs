@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use callout_common::envoy::types::{Body, MetadataSource};
 use callout_common::grpc::circuit_breaker::Permit;
-use callout_common::grpc::{CallError, Failure, Service};
+use callout_common::grpc::{CallError, Calls, Failure, Service};
 use callout_common::{Direction, Map, Reply, ReplyPart};
 use callout_protos::envoy::config::core::v3::Metadata;
 use callout_protos::envoy::service::ext_proc::v3::HeaderMutation;
@@ -302,9 +302,14 @@ impl Stream {
             }
         };
         self.permit = Some(permit);
+        let on_worker = self.config().callout.calls == Calls::Worker && client.runs_on_workers();
         let (session, work) =
             Exchange::new(client, metadata, self.config().linger, place, cx.outbox());
-        cx.spawn_detached(work);
+        if on_worker {
+            cx.spawn_detached_on_worker(work);
+        } else {
+            cx.spawn_detached(work);
+        }
         cx.count(self.filter.stats.streams_started);
         self.session = Some(session);
     }

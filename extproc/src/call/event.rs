@@ -1,10 +1,10 @@
-//! What comes back to a stream from off its worker.
+//! What comes back to a stream from its exchange, and from its timers.
 
 use callout_common::grpc::Failure;
 use callout_common::{Direction, StreamContext};
 use callout_protos::envoy::service::ext_proc::v3::ProcessingResponse;
 
-/// What comes from off the worker.
+/// What comes from the exchange, and from timers.
 #[derive(Debug)]
 pub enum Event {
     Answer(Box<ProcessingResponse>),

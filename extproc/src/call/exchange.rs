@@ -1,17 +1,15 @@
-//! The exchange with the processor, off the worker: one bidirectional call for one request.
+//! The exchange with the processor: one bidirectional call for one request, on its worker or off it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use callout_common::Outbox;
-use callout_common::grpc::{CallError, Client, Failure, MetadataMap};
+use callout_common::grpc::{CallError, Client, Failure, Framed, MetadataMap};
+use callout_common::{Outbox, sleep};
 use callout_protos::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
-use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::call::event::Event;
@@ -22,7 +20,7 @@ const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /// The worker's end of an exchange. Dropping it closes our side.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    messages: mpsc::UnboundedSender<Bytes>,
+    messages: mpsc::UnboundedSender<Framed>,
     backlog: Arc<Backlog>,
     /// Dropped with the session: the exchange lingers, and then goes.
     _over: oneshot::Sender<()>,
@@ -99,8 +97,8 @@ impl Backlog {
 }
 
 impl Exchange {
-    /// An exchange, and the work that carries it. It lasts for `linger` after this end is dropped,
-    /// at the most.
+    /// An exchange, and the work that carries it, wherever that is polled. It lasts for `linger` after
+    /// this end is dropped, at the most.
     pub(crate) fn new(
         client: Client,
         metadata: MetadataMap,
@@ -128,12 +126,12 @@ impl Exchange {
                     _leave = leave;
                     retries += 1;
                     let _ = answers.send(Event::Retried);
-                    tokio::time::sleep(delay).await;
+                    sleep(delay).await;
                 }
             };
             let lingering = async {
                 let _ = ended.await;
-                tokio::time::sleep(linger).await;
+                sleep(linger).await;
             };
             tokio::select! {
                 result = exchange => result.map_err(Failure::Call),
@@ -151,7 +149,7 @@ impl Exchange {
 
     /// Sends a message. One that can't go any more is answered by the exchange's end.
     pub(crate) fn send(&self, message: &ProcessingRequest) {
-        let message = Bytes::from(message.encode_to_vec());
+        let message = Framed::of(message);
         self.backlog.bytes.fetch_add(message.len(), Ordering::SeqCst);
         let _ = self.messages.unbounded_send(message);
     }
@@ -168,3 +166,6 @@ impl Exchange {
             || !self.backlog.asked.swap(false, Ordering::SeqCst)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The exchange with the processor, off the worker.
+//! The exchange with the processor.
 
 pub(crate) mod exchange;
 pub(crate) mod event;

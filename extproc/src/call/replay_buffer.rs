@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use callout_common::grpc::Framed;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt};
 
@@ -17,8 +17,8 @@ pub(crate) struct ReplayBuffer(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    to_come: UnboundedReceiver<Bytes>,
-    kept: Vec<Bytes>,
+    to_come: UnboundedReceiver<Framed>,
+    kept: Vec<Framed>,
     bytes: usize,
     /// All that was sent is kept.
     whole: bool,
@@ -36,7 +36,7 @@ pub(crate) struct Replay {
 
 impl ReplayBuffer {
     /// A tape that keeps what comes if it may be played `again`.
-    pub(crate) fn new(to_come: UnboundedReceiver<Bytes>, again: bool) -> Self {
+    pub(crate) fn new(to_come: UnboundedReceiver<Framed>, again: bool) -> Self {
         let state = State { to_come, kept: Vec::new(), bytes: 0, whole: again, playing: 0 };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -71,9 +71,9 @@ impl State {
 }
 
 impl Stream for Replay {
-    type Item = Bytes;
+    type Item = Framed;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Framed>> {
         let tape = self.tape.clone();
         let mut state = tape.lock();
         if state.playing != self.number {
@@ -99,13 +99,18 @@ impl Stream for Replay {
 
 #[cfg(test)]
 mod tests {
+    use callout_protos::pbjson_types::StringValue;
     use futures::FutureExt;
     use futures::channel::mpsc;
 
     use super::*;
 
-    fn next(playing: &mut Replay) -> Option<Option<Bytes>> {
+    fn next(playing: &mut Replay) -> Option<Option<Framed>> {
         playing.next().now_or_never()
+    }
+
+    fn message(text: &str) -> Framed {
+        Framed::of(&StringValue { value: text.to_owned() })
     }
 
     #[test]
@@ -113,19 +118,19 @@ mod tests {
         let (sender, receiver) = mpsc::unbounded();
         let tape = ReplayBuffer::new(receiver, true);
         let mut first = tape.play();
-        sender.unbounded_send("a".into()).unwrap();
-        sender.unbounded_send("b".into()).unwrap();
-        assert_eq!(next(&mut first), Some(Some("a".into())));
+        sender.unbounded_send(message("a")).unwrap();
+        sender.unbounded_send(message("b")).unwrap();
+        assert_eq!(next(&mut first), Some(Some(message("a"))));
         let mut second = tape.play();
         assert_eq!(next(&mut first), Some(None));
-        for message in ["a", "b"] {
-            assert_eq!(next(&mut second), Some(Some(message.into())));
+        for text in ["a", "b"] {
+            assert_eq!(next(&mut second), Some(Some(message(text))));
         }
         assert_eq!(next(&mut second), None);
         tape.forget();
         assert!(!tape.is_whole());
-        sender.unbounded_send("c".into()).unwrap();
-        assert_eq!(next(&mut second), Some(Some("c".into())));
+        sender.unbounded_send(message("c")).unwrap();
+        assert_eq!(next(&mut second), Some(Some(message("c"))));
         drop(sender);
         assert_eq!(next(&mut second), Some(None));
     }
@@ -135,11 +140,12 @@ mod tests {
         let (sender, receiver) = mpsc::unbounded();
         let tape = ReplayBuffer::new(receiver, true);
         let mut playing = tape.play();
-        sender.unbounded_send(vec![0; MOST].into()).unwrap();
+        let overhead = message(&"x".repeat(MOST / 2)).len() - MOST / 2;
+        sender.unbounded_send(message(&"x".repeat(MOST - overhead))).unwrap();
         next(&mut playing);
         assert!(tape.is_whole());
-        sender.unbounded_send("x".into()).unwrap();
-        assert_eq!(next(&mut playing), Some(Some("x".into())));
+        sender.unbounded_send(message("x")).unwrap();
+        assert_eq!(next(&mut playing), Some(Some(message("x"))));
         assert!(!tape.is_whole());
         let (_sender, receiver) = mpsc::unbounded();
         assert!(!ReplayBuffer::new(receiver, false).is_whole());

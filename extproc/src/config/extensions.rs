@@ -7,6 +7,7 @@ use callout_common::api::config::{http_status, positive_duration, refuse_if};
 use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::api::matching::StringMatcher;
 use callout_common::filter::unreadable::OnUnreadable;
+use callout_common::grpc::Calls;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
 use callout_common::{ConfigError, Reply};
 use callout_protos::envoy::r#type::matcher::v3::StringMatcher as MatcherProto;
@@ -28,6 +29,7 @@ pub(crate) struct Fields {
     on_error: BTreeMap<Cause, ErrorFields>,
     breaker: Option<BreakerFields>,
     max_streams: Option<usize>,
+    calls: Calls,
     append_action: bool,
     chunking: Option<ChunkingFields>,
     on_unreadable_metadata: OnUnreadable,
@@ -76,6 +78,8 @@ pub(crate) struct Callout {
     pub(crate) breaker: Option<BreakerSettings>,
     /// Exchanges that may be open at once.
     pub(crate) max_streams: Option<usize>,
+    /// Where exchanges run.
+    pub(crate) calls: Calls,
     /// `append_action` of the processor's header changes counts.
     pub(crate) append_action: bool,
     pub(crate) chunking: Option<Chunking>,
@@ -93,6 +97,7 @@ impl Callout {
             on_error,
             breaker,
             max_streams,
+            calls,
             append_action,
             chunking,
             on_unreadable_metadata,
@@ -122,6 +127,7 @@ impl Callout {
                 .transpose()
                 .map_err(|error| error.in_field("breaker"))?,
             max_streams,
+            calls,
             append_action,
             chunking: chunking
                 .map(|ChunkingFields { min_bytes, max_delay }| {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use tokio::net::TcpListener;
 
 use super::server::{Asked, Server, answer};
-use crate::grpc::{CallError, Client, MetadataMap, Target};
+use crate::grpc::{CallError, Client, Framed, MetadataMap, Target};
 
 async fn ask(client: &Client, millis: u64) -> Result<CheckResponse, CallError> {
     let deadline = Some(Instant::now() + Duration::from_millis(millis));
@@ -57,7 +57,7 @@ async fn an_answer_that_is_not_grpcs_is_a_failure_though_it_ends_with_status_ok(
 #[tokio::test]
 async fn a_message_that_is_cut_is_no_clean_end_of_an_exchange() {
     let mut server = Server::start().await;
-    let requests = stream::iter([Bytes::new()]);
+    let requests = stream::iter([Framed::encoded(&[])]);
     let mut call = server.client.bidi("/t/T", &MetadataMap::new(), requests).await.unwrap();
     answer_with(server.next().await, 200, GRPC, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 1]);
     assert_eq!(call.next::<CheckResponse>().await, Ok(Some(CheckResponse::default())));
@@ -105,7 +105,7 @@ async fn connections_that_went_silent_are_left_by_exchanges() {
     let began = Instant::now();
     let mut lost = Vec::new();
     loop {
-        let requests = stream::iter([Bytes::new()]);
+        let requests = stream::iter([Framed::encoded(&[])]);
         let call = server.client.bidi("/t/T", &MetadataMap::new(), requests).await.unwrap();
         lost.push(tokio::spawn(async move {
             let mut call = call;

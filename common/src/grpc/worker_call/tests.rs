@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::grpc::Target;
-use crate::worker::tests::Loop;
+use crate::worker::testing::Loop;
 
 const PATH: &str = "/test.Service/Method";
 
@@ -47,7 +48,7 @@ fn text() -> Text {
 }
 
 fn framed() -> Bytes {
-    Framed::of(&text()).0
+    Framed::of(&text()).into_bytes()
 }
 
 /// Sends an answer in pieces, then a status.

@@ -130,16 +130,9 @@ impl Lanes {
             let filter = kind.builtin(json!({}), self.service);
             self.add(&google, Some(&builtin), load, vec![filter]).await?;
             let ours = format!("callout {}", kind.name());
-            if kind == Kind::ExtProc {
-                let filter = kind.module(json!({}), self.service);
-                self.add(&ours, Some(&builtin), load, vec![filter]).await?;
-            } else {
-                for calls in ["worker", "off_thread"] {
-                    let callout = json!({"calls": calls});
-                    let filter = kind.module_with(callout, json!({}), self.service);
-                    self.add(&format!("{ours}, {calls}"), Some(&builtin), load, vec![filter])
-                        .await?;
-                }
+            for calls in ["worker", "off_thread"] {
+                let filter = kind.module_with(json!({"calls": calls}), json!({}), self.service);
+                self.add(&format!("{ours}, {calls}"), Some(&builtin), load, vec![filter]).await?;
             }
             let by_cluster = format!("{ours}, envoy_grpc");
             let filter = kind.module(kind.by_cluster(), self.service);
@@ -213,9 +206,12 @@ impl Lanes {
             let builtin = format!("built-in extproc, {what} {mode}");
             let filter = self.builtin_with(Kind::ExtProc, modes.clone());
             self.add(&builtin, None, load, vec![filter]).await?;
-            let filter = Kind::ExtProc.module(modes, self.service);
-            let name = format!("callout extproc, {what} {mode}");
-            self.add(&name, Some(&builtin), load, vec![filter]).await?;
+            for calls in ["worker", "off_thread"] {
+                let callout = json!({"calls": calls});
+                let filter = Kind::ExtProc.module_with(callout, modes.clone(), self.service);
+                let name = format!("callout extproc, {what} {mode}, {calls}");
+                self.add(&name, Some(&builtin), load, vec![filter]).await?;
+            }
         }
         Ok(())
     }

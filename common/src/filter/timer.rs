@@ -1,12 +1,12 @@
 //! Timers of a stream: one task each, however often they are set anew.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::tasks::mailbox::Outbox;
+use crate::worker;
 
 /// What stands for a time that no clock reaches: thirty years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
@@ -46,7 +46,7 @@ impl<E: Send + 'static> Timer<E> {
 
     /// Sets it. The first time there is a task to be run.
     pub(crate) fn set(&mut self, delay: Duration, event: E) -> Option<Task<E>> {
-        let now = Instant::now();
+        let now = worker::now();
         let at = now.checked_add(delay).unwrap_or_else(|| now + FAR);
         if let Some(shared) = &self.0 {
             shared.set(at, event);
@@ -74,7 +74,8 @@ impl<E> Task<E> {
                 }
                 Err(Some(at)) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(at) => {}
+                        biased;
+                        () = worker::sleep_until(at) => {}
                         () = shared.earlier.notified() => {}
                     }
                 }
@@ -101,7 +102,7 @@ impl<E> Shared<E> {
     fn take_due(&self) -> Result<E, Option<Instant>> {
         let mut due = self.lock();
         match due.take() {
-            Some((at, event)) if at <= Instant::now() => Ok(event),
+            Some((at, event)) if at <= worker::now() => Ok(event),
             later => {
                 let at = later.as_ref().map(|(at, _)| *at);
                 *due = later;
