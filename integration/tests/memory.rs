@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const BODY: usize = 1 << 30;
+/// Where exchanges run, and how much goes through them.
+const PLACES: [(&str, usize); 2] = [("worker", BODY), ("off_thread", BODY / 4)];
 const LIMIT: usize = 1 << 20;
 const PIECE: usize = 1 << 20;
 /// What a stream may cost: its limit in Envoy's buffer and as much on the way to the processor and
@@ -56,7 +58,7 @@ async fn upstream(answer: usize) -> (u16, tokio::task::JoinHandle<usize>) {
     (port, task)
 }
 
-async fn gateway(upstream: u16) -> (Envoy, Services) {
+async fn gateway(upstream: u16, calls: &str) -> (Envoy, Services) {
     let script = Script::default().process(|request, n| async move {
         // Slow enough for everything before it to fill up.
         if n == 1 {
@@ -68,17 +70,24 @@ async fn gateway(upstream: u16) -> (Envoy, Services) {
     let modes = json!({"message_timeout": "30s", "processing_mode": {
         "request_body_mode": "STREAMED", "response_body_mode": "STREAMED",
     }});
-    let filter = Kind::ExtProc.module(modes, services.port());
+    let filter = Kind::ExtProc.module_with(json!({"calls": calls}), modes, services.port());
     let mut bootstrap = Bootstrap::new(upstream, vec![filter]);
     bootstrap.listener = json!({"per_connection_buffer_limit_bytes": LIMIT});
     bootstrap.hcm = json!({"stream_idle_timeout": "60s"});
+    bootstrap.routes[0]["route"]["timeout"] = json!("0s");
     (Envoy::start(Version::LATEST, &bootstrap).await.unwrap(), services)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gibibyte_goes_up_through_a_mebibyte() {
+/// What Envoy says of how it went.
+async fn account(envoy: &Envoy) -> String {
+    let stats = envoy.admin("/stats?filter=extproc").await.unwrap_or_default();
+    let stats: Vec<&str> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
+    format!("{}\n{:?}", stats.join("\n"), envoy.access_log())
+}
+
+async fn goes_up(calls: &str, body: usize) {
     let (port, received) = upstream(0).await;
-    let (envoy, _services) = gateway(port).await;
+    let (envoy, _services) = gateway(port, calls).await;
     let before = peak(&envoy);
     let mut client = TcpStream::connect(("127.0.0.1", envoy.port())).await.unwrap();
     let head = "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -86,22 +95,21 @@ async fn a_gibibyte_goes_up_through_a_mebibyte() {
     let mut chunk = format!("{PIECE:x}\r\n").into_bytes();
     chunk.extend(vec![b'x'; PIECE]);
     chunk.extend_from_slice(b"\r\n");
-    for _ in 0..BODY / PIECE {
+    for _ in 0..body / PIECE {
         client.write_all(&chunk).await.unwrap();
     }
     client.write_all(b"0\r\n\r\n").await.unwrap();
     let mut status = [0; 12];
     client.read_exact(&mut status).await.unwrap();
-    assert_eq!(&status, b"HTTP/1.1 200");
-    assert!(received.await.unwrap() > BODY);
+    assert_eq!(&status, b"HTTP/1.1 200", "{calls}: {}", account(&envoy).await);
+    assert!(received.await.unwrap() > body);
     let cost = peak(&envoy) - before;
-    assert!(cost < COST, "{} KiB", cost >> 10);
+    assert!(cost < COST, "{calls}: {} KiB", cost >> 10);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gibibyte_comes_down_to_a_slow_client_through_a_mebibyte() {
-    let (port, _answered) = upstream(BODY).await;
-    let (envoy, _services) = gateway(port).await;
+async fn comes_down(calls: &str, body: usize) {
+    let (port, _answered) = upstream(body).await;
+    let (envoy, _services) = gateway(port, calls).await;
     let before = peak(&envoy);
     let mut client = TcpStream::connect(("127.0.0.1", envoy.port())).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -117,7 +125,21 @@ async fn a_gibibyte_comes_down_to_a_slow_client_through_a_mebibyte() {
         }
         read += count;
     }
-    assert!(read > BODY, "{read}");
+    assert!(read > body, "{calls}: {read}: {}", account(&envoy).await);
     let cost = peak(&envoy) - before;
-    assert!(cost < COST, "{} KiB", cost >> 10);
+    assert!(cost < COST, "{calls}: {} KiB", cost >> 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gibibyte_goes_up_through_a_mebibyte() {
+    for (calls, body) in PLACES {
+        goes_up(calls, body).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gibibyte_comes_down_to_a_slow_client_through_a_mebibyte() {
+    for (calls, body) in PLACES {
+        comes_down(calls, body).await;
+    }
 }
