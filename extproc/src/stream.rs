@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use callout_common::envoy::version::EnvoyVersion;
 use callout_common::grpc::{CallError, Failure};
 use callout_common::{Direction, EventAction, HookStatus, HttpStream};
 
@@ -12,7 +11,7 @@ use crate::apply::direction::{headers_of, of_direction, trailers_of};
 use crate::apply::flush::left_behind;
 use crate::apply::state::Stream;
 use crate::call::event::{Context, Event};
-use crate::decide::machine::{Action, Data, OverflowPolicy, PieceStatus, TOO_MANY};
+use crate::decide::machine::{Action, Data, OverflowPolicy, PieceStatus};
 use crate::decide::skip::has_type;
 use crate::request::upgrade::is_upgraded;
 
@@ -29,7 +28,8 @@ impl Stream {
         }
         let status = self.status(cx, direction, stance, &mut bodies);
         let share = *of_direction(&mut self.shares, direction);
-        self.keep(direction, left_behind(cx, direction, &status, &bodies, share));
+        let left = left_behind(cx, direction, &status, &bodies, share);
+        self.keep_behind(direction, left, &status);
         status.after(bodies.into_edits())
     }
 
@@ -55,7 +55,7 @@ impl Stream {
         self.look(cx, direction, true);
         self.upgraded |= upgrades(cx);
         if end {
-            self.note_piece(cx, direction, true);
+            self.note_piece(cx, direction, true, false);
         }
         let headers = cx.headers(headers_of(direction));
         let length = headers.get_str("content-length").and_then(|length| length.parse().ok());
@@ -68,15 +68,6 @@ impl Stream {
             !end && (too_long.is_some() || has_type(headers, &self.config().callout.skipped_types));
         if unseen && self.machine.skip_body(direction) {
             cx.count(self.filter.stats.body_skipped);
-        }
-        let streams = !end && self.machine.streams_body(direction);
-        if streams && self.member.as_ref().is_some_and(|member| !member.streams(direction)) {
-            let rejected = self.machine.reject_company();
-            let status = self.hook(cx, direction, (rejected, PieceStatus::Pass));
-            // There the filters in front could hold a reply that comes inside their own resume, and
-            // not let it go again (F23).
-            let nested = EnvoyVersion::running() < EnvoyVersion::V1_39;
-            return if nested { HookStatus::Reset(TOO_MANY) } else { status };
         }
         let taken = self.machine.headers(direction, end);
         self.hook(cx, direction, taken)
@@ -94,8 +85,7 @@ impl Stream {
         let limit = usize::try_from(cx.buffer_limit()).unwrap_or(usize::MAX);
         let share = *of_direction(&mut self.shares, direction);
         let trailers = !end && !cx.headers(trailers_of(direction)).all().is_empty();
-        // With trailers that are there already no other piece follows, and their hook may not either.
-        self.note_piece(cx, direction, end || trailers);
+        self.note_piece(cx, direction, end, trailers);
         let data = Data {
             end,
             trailers,
@@ -105,6 +95,15 @@ impl Stream {
             bytes: || Bodies::default().our_body(cx, direction, share),
         };
         let taken = self.machine.data(direction, data);
+        self.hook(cx, direction, taken)
+    }
+
+    fn trailers(&mut self, cx: &mut Context<'_>, direction: Direction) -> HookStatus {
+        self.look(cx, direction, false);
+        self.note_piece(cx, direction, true, false);
+        let share = *of_direction(&mut self.shares, direction);
+        let our_body = || Bodies::default().our_body(cx, direction, share);
+        let taken = self.machine.trailers(direction, our_body);
         self.hook(cx, direction, taken)
     }
 
@@ -177,11 +176,7 @@ impl HttpStream for Stream {
     }
 
     fn request_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
-        self.look(cx, Direction::Request, false);
-        let share = *of_direction(&mut self.shares, Direction::Request);
-        let our_body = || Bodies::default().our_body(cx, Direction::Request, share);
-        let taken = self.machine.trailers(Direction::Request, our_body);
-        self.hook(cx, Direction::Request, taken)
+        self.trailers(cx, Direction::Request)
     }
 
     fn response_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
@@ -193,11 +188,7 @@ impl HttpStream for Stream {
     }
 
     fn response_trailers(&mut self, cx: &mut Context<'_>) -> HookStatus {
-        self.look(cx, Direction::Response, false);
-        let share = *of_direction(&mut self.shares, Direction::Response);
-        let our_body = || Bodies::default().our_body(cx, Direction::Response, share);
-        let taken = self.machine.trailers(Direction::Response, our_body);
-        self.hook(cx, Direction::Response, taken)
+        self.trailers(cx, Direction::Response)
     }
 
     fn resumed(&mut self, cx: &mut Context<'_>, direction: Direction) {
@@ -231,7 +222,7 @@ impl HttpStream for Stream {
                 Vec::new()
             }
             Event::Room => self.machine.room(),
-            Event::ChainMoved => Vec::new(),
+            Event::Settle => Vec::new(),
             Event::Closed(result) => {
                 self.ended(cx, &result);
                 self.machine.closed(result)
@@ -264,5 +255,7 @@ fn upgrades(cx: &Context<'_>) -> bool {
     cx.request().get("upgrade").is_some() || cx.request().get(":method") == Some(b"CONNECT")
 }
 
+#[cfg(test)]
+mod chain_tests;
 #[cfg(test)]
 mod tests;

@@ -61,9 +61,19 @@ pub struct FakeHost {
     /// Directions whose buffer back-pressures the peer over the limit.
     pub(super) watermarked: HashSet<Direction>,
     pub(super) stream: Option<Weak<dyn AnyStream>>,
+    /// Directions whose running hook was given the buffered body itself.
+    pub(super) aliased: HashSet<Direction>,
+    /// The chain that the stream's filter is in, and its place there.
+    pub(super) chain: Option<(Weak<dyn Behind>, usize)>,
     pub(super) route: Option<RouteConfig>,
     pub(super) metrics: Metrics,
     pub(super) committed: Committed,
+}
+
+/// The filters behind one, to which it lets a direction go on.
+pub(super) trait Behind {
+    /// The filter at `place`, whose host this is, lets what it held go on.
+    fn resume(&self, place: usize, host: &mut FakeHost);
 }
 
 /// Metrics by their names; labels follow the name after commas.
@@ -171,6 +181,12 @@ impl FakeHost {
         assert!(!self.ended, "a stream that has ended was touched");
     }
 
+    /// Where the bytes of `body` are.
+    fn place(&self, body: Body) -> Body {
+        let aliased = |direction: &&Direction| Body::received(**direction) == body;
+        self.aliased.iter().find(aliased).map_or(body, |direction| Body::buffered(*direction))
+    }
+
     fn lines(&self, map: Map) -> &[(String, Vec<u8>)] {
         self.maps.get(&map).map_or(&[], Vec::as_slice)
     }
@@ -190,15 +206,15 @@ impl HostRead for FakeHost {
     }
 
     fn body_len(&self, body: Body) -> usize {
-        self.bodies.get(&body).map_or(0, Vec::len)
+        self.bodies.get(&self.place(body)).map_or(0, Vec::len)
     }
 
     fn body(&self, body: Body) -> Vec<&[u8]> {
-        self.bodies.get(&body).map(Vec::as_slice).into_iter().collect()
+        self.bodies.get(&self.place(body)).map(Vec::as_slice).into_iter().collect()
     }
 
-    fn received_is_buffered(&self, _: Direction) -> bool {
-        false
+    fn received_is_buffered(&self, direction: Direction) -> bool {
+        self.aliased.contains(&direction)
     }
 
     fn buffer_limit(&self) -> u64 {
@@ -363,7 +379,8 @@ impl HostEnd for FakeHost {
 
     fn drain_body(&mut self, body: Body) {
         self.assert_alive();
-        if let Some(bytes) = self.bodies.get_mut(&body) {
+        let place = self.place(body);
+        if let Some(bytes) = self.bodies.get_mut(&place) {
             bytes.clear();
         }
     }
@@ -389,6 +406,11 @@ impl HostEnd for FakeHost {
             return;
         }
         self.resumed.push(direction);
+        if let Some((chain, place)) = self.chain.clone()
+            && let Some(chain) = chain.upgrade()
+        {
+            return chain.resume(place, self);
+        }
         if direction == Direction::Request
             && let Some(status) = self.answer_at_once.take()
         {

@@ -2,10 +2,12 @@
 //! that drives a filter without Envoy, in virtual time.
 
 mod bench;
+mod chain;
 mod events;
 mod host;
 
 pub use bench::{Bench, Progress, documented_metrics};
+pub use chain::{Arrived, ChainBench};
 pub use events::SentEvents;
 pub use host::FakeHost;
 

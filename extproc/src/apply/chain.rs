@@ -13,10 +13,6 @@ use callout_common::{Direction, Outbox};
 
 use crate::call::event::{Context, Event};
 
-/// As many filters of one chain may take a body piece by piece: with more of them, pieces that wait in
-/// Envoy's one buffer may change their order.
-const MOST_STREAMING: usize = 2;
-
 /// The name of the chain in the filter state, where the other filters find it.
 const KEY: &str = "callout.extproc.chain";
 
@@ -48,8 +44,6 @@ struct Way {
     /// The members in the order in which the direction reaches them, with the bytes that each has in
     /// Envoy's buffer.
     kept: Vec<(usize, usize)>,
-    /// Members that take the body piece by piece.
-    streaming: usize,
     /// Bytes there that are nobody's of them: a filter of another kind, or the router, keeps them.
     foreign: usize,
 }
@@ -101,14 +95,6 @@ impl Member {
         }
     }
 
-    /// This filter takes the body of this direction piece by piece. `false` when it is one too many.
-    pub(crate) fn streams(&self, direction: Direction) -> bool {
-        let mut shared = self.chain.shared.borrow_mut();
-        let way = shared.way(direction);
-        way.streaming += 1;
-        way.streaming <= MOST_STREAMING
-    }
-
     /// The end of this direction has come.
     pub(crate) fn ended(&self, direction: Direction) {
         self.chain.shared.borrow_mut().way(direction).ended = true;
@@ -155,7 +141,7 @@ impl Member {
         for (index, member) in shared.members.iter().enumerate() {
             if index != self.index {
                 // One that has ended waits for nothing.
-                let _ = member.send(Event::ChainMoved);
+                let _ = member.send(Event::Settle);
             }
         }
     }

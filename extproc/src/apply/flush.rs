@@ -10,13 +10,13 @@ use callout_common::{Direction, HookStatus, StopMode};
 use super::body::Bodies;
 use super::chain::{Member, Share};
 use super::direction::of_direction;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, Owed};
 use crate::apply::state::Stream;
-use crate::call::event::Context;
+use crate::call::event::{Context, Event};
 use crate::decide::machine::PieceStatus;
 
 impl Stream {
-    pub(super) const fn outlet(&mut self, direction: Direction) -> &mut Outlet {
+    pub(crate) const fn outlet(&mut self, direction: Direction) -> &mut Outlet {
         of_direction(&mut self.outlets, direction)
     }
 
@@ -35,6 +35,7 @@ impl Stream {
     /// something that is new may lie there already: what comes behind these headers, or the last
     /// piece, which Envoy puts there.
     pub(crate) fn look(&mut self, cx: &Context<'_>, direction: Direction, comes: bool) {
+        self.restate(direction);
         // So it may when the buffer itself is what the hook is shown. The rest is as it was.
         let comes = comes || (cx.received_is_buffered(direction) && cx.body_so_far(direction) > 0);
         self.share(direction, (!comes).then(|| cx.body_len(Body::buffered(direction))));
@@ -43,9 +44,18 @@ impl Stream {
     /// As [`Stream::look`], when the direction was just let go: nothing of this filter's lies there, and
     /// what it kept of the running hook's piece comes there yet.
     pub(crate) fn look_again(&mut self, cx: &Context<'_>, direction: Direction) {
+        self.restate(direction);
         let kept = *of_direction(&mut self.kept, direction);
         let buffered = cx.body_len(Body::buffered(direction));
         self.share(direction, Some(buffered.saturating_add(kept)));
+    }
+
+    /// Tells the chain what is kept for this filter.
+    fn restate(&mut self, direction: Direction) {
+        let kept = *of_direction(&mut self.kept, direction);
+        if let Some(member) = &self.member {
+            member.keeps(direction, kept);
+        }
     }
 
     fn share(&mut self, direction: Direction, buffered: Option<usize>) {
@@ -61,20 +71,40 @@ impl Stream {
     /// So many bytes lie in Envoy's buffer for this filter, once what was decided is done.
     pub(crate) fn keep(&mut self, direction: Direction, bytes: usize) {
         *of_direction(&mut self.kept, direction) = bytes;
-        if let Some(member) = &self.member {
-            member.keeps(direction, bytes);
-        }
+        self.restate(direction);
     }
 
-    /// A piece came, or the trailers; `end` when nothing follows.
-    pub(crate) fn note_piece(&mut self, cx: &Context<'_>, direction: Direction, end: bool) {
-        if end {
-            self.outlet(direction).ended = true;
-            if let Some(member) = &self.member {
-                member.ended(direction);
-            }
-        } else if !self.upgraded && cx.has_empty_piece(direction) {
+    /// As [`Stream::keep`], behind a hook that answers `status`.
+    pub(crate) fn keep_behind(&mut self, direction: Direction, bytes: usize, status: &HookStatus) {
+        self.keep(direction, if matches!(status, HookStatus::Flush(_)) { 0 } else { bytes });
+        // While a flush runs through the filters behind, the piece at hand is not there yet.
+        *of_direction(&mut self.kept, direction) = bytes;
+    }
+
+    /// A piece came, or the trailers: `end` when nothing follows, `trailers` when they are there already and
+    /// their hook has not come.
+    pub(crate) fn note_piece(
+        &mut self,
+        cx: &Context<'_>,
+        direction: Direction,
+        end: bool,
+        trailers: bool,
+    ) {
+        if !(end || trailers || self.upgraded) && cx.has_empty_piece(direction) {
             self.outlet(direction).company = true;
+        }
+        let outlet = self.outlet(direction);
+        outlet.trailers_due = trailers;
+        // Unless a filter in front hands on what it took out, no other piece follows, and behind a filter
+        // that made the trailers their hook does not, either.
+        if !(end || trailers && !outlet.company) {
+            return;
+        }
+        if !outlet.ended {
+            outlet.end();
+        }
+        if let Some(member) = &self.member {
+            member.ended(direction);
         }
     }
 
@@ -85,7 +115,9 @@ impl Stream {
         }
         let held_back = self.member.as_ref().is_some_and(|member| member.has_ended(direction));
         let outlet = self.outlet(direction);
-        outlet.ended || inside_its_hook || !(outlet.company || held_back)
+        // Trailers that are there would go along.
+        let inside = inside_its_hook && !outlet.trailers_due;
+        outlet.ended || inside || !(outlet.company || held_back)
     }
 
     /// The machine lets `direction` go, from an event; whether Envoy is to be told now.
@@ -96,7 +128,7 @@ impl Stream {
         bodies: &mut Bodies,
     ) -> bool {
         if !self.may_go(direction, false) {
-            self.outlet(direction).owed = true;
+            self.outlet(direction).owed = Owed::Release;
             return false;
         }
         self.empty(cx, direction, bodies);
@@ -110,14 +142,14 @@ impl Stream {
         direction: Direction,
         bodies: &mut Bodies,
     ) -> bool {
-        self.outlet(direction).owed && self.let_go(cx, direction, bodies)
+        self.outlet(direction).owed == Owed::Release && self.let_go(cx, direction, bodies)
     }
 
     /// Hands over what waits.
     fn empty(&mut self, cx: &Context<'_>, direction: Direction, bodies: &mut Bodies) {
         let share = *of_direction(&mut self.shares, direction);
         let outlet = self.outlet(direction);
-        outlet.owed = false;
+        outlet.owed = Owed::Nothing;
         let ready = std::mem::take(&mut outlet.ready);
         if !ready.is_empty() {
             bodies.append(cx, direction, &ready, share);
@@ -127,14 +159,14 @@ impl Stream {
     /// What a hook of `direction` tells Envoy, when the machine says `stance`.
     pub(crate) fn status(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         direction: Direction,
         stance: PieceStatus,
         bodies: &mut Bodies,
     ) -> HookStatus {
         let share = *of_direction(&mut self.shares, direction);
         let outlet = self.outlet(direction);
-        let (owed, ended) = (outlet.owed, outlet.ended);
+        let (owed, ended) = (outlet.owed != Owed::Nothing, outlet.ended);
         match stance {
             PieceStatus::Hold(hold) if owed && !ended && self.may_go(direction, true) => {
                 self.empty(cx, direction, bodies);
@@ -146,7 +178,7 @@ impl Stream {
                 HookStatus::Flush(hold)
             }
             PieceStatus::Flush(hold) => {
-                self.outlet(direction).owed = true;
+                self.outlet(direction).owed = Owed::Release;
                 HookStatus::Pause(hold)
             }
             PieceStatus::Discard => {
@@ -155,19 +187,34 @@ impl Stream {
             }
             PieceStatus::Pass => self.pass(cx, direction, bodies),
             PieceStatus::Release => {
-                self.pass(cx, direction, bodies);
-                HookStatus::Release
+                self.outlet(direction).owed = Owed::Release;
+                self.pass(cx, direction, bodies)
             }
         }
     }
 
     /// The piece at hand passes, behind what waits.
-    fn pass(&mut self, cx: &Context<'_>, direction: Direction, bodies: &mut Bodies) -> HookStatus {
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        bodies: &mut Bodies,
+    ) -> HookStatus {
         let share = *of_direction(&mut self.shares, direction);
         let outlet = self.outlet(direction);
-        if !std::mem::take(&mut outlet.owed) {
+        if outlet.owed == Owed::Nothing {
             return HookStatus::Continue;
         }
+        if outlet.trailers_due {
+            // Envoy would send the trailers along, and again when their hook has come. That follows this
+            // one, or, behind a filter that made them, never: then it is done in an event.
+            outlet.owed = Owed::Release;
+            let piece = bodies.take(cx, direction, share);
+            self.outlet(direction).push(&piece);
+            let _ = cx.outbox().send(Event::Settle);
+            return HookStatus::Pause(StopMode::NoBuffer);
+        }
+        outlet.owed = Owed::Nothing;
         let ready = std::mem::take(&mut outlet.ready);
         if !ready.is_empty() {
             bodies.prepend(cx, direction, &ready, share);

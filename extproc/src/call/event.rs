@@ -20,8 +20,9 @@ pub enum Event {
     Retried,
     /// The processor has caught up with what was sent to it.
     Room,
-    /// Another filter of the chain has taken its pieces out of Envoy's buffer.
-    ChainMoved,
+    /// What waited may go by now: another filter of the chain has taken its pieces out of Envoy's buffer, or
+    /// the hook in which it could not go is over.
+    Settle,
 }
 
 /// One stream of this filter, as a hook sees it.

@@ -42,7 +42,6 @@ pub(crate) use drive::drive;
 use duplex::Duplex;
 use endings::Ending;
 pub(crate) use modes::{BodyMode, Modes};
-pub(crate) use skipping::TOO_MANY;
 use streaming::Pipe;
 pub(crate) use types::{
     Action, BodyLimit, Cause, Chunking, Data, LengthRule, OnError, OutboundMessage, OverflowPolicy,
@@ -191,14 +190,6 @@ impl Machine {
         let streams = |mode| matches!(mode, BodyMode::Streamed | BodyMode::Duplex);
         self.settings.allow_mode_override
             || BOTH.into_iter().any(|direction| streams(self.modes.body(direction)))
-    }
-
-    /// Whether the body of `direction` goes piece by piece, if it has one.
-    pub(crate) fn streams_body(&self, direction: Direction) -> bool {
-        let mode = self.modes.body(direction);
-        !self.finished
-            && !self.settings.observability
-            && matches!(mode, BodyMode::Streamed | BodyMode::Duplex)
     }
 
     /// What the processor may do to the `content-length` of `direction`.

@@ -4,9 +4,6 @@ use callout_common::{Direction, Reply};
 
 use super::{Action, BodyMode, Machine, Modes, OverflowPolicy, Phase, Stat};
 
-/// The details where a body would go through too many filters piece by piece.
-pub(crate) const TOO_MANY: &str = "ext_proc_more_than_two_streaming_filters";
-
 impl Machine {
     /// The processor is not asked about this exchange. Comes before anything of it.
     pub(crate) fn skip(&mut self) {
@@ -51,16 +48,6 @@ impl Machine {
             Phase::Start | Phase::Headers { .. } | Phase::Gather { .. }
         );
         (whole && gathers && !self.finished && length > limit.bytes).then_some(limit.over)
-    }
-
-    /// Refuses a body that would go through more filters piece by piece than keep it whole.
-    pub(crate) fn reject_company(&mut self) -> Vec<Action> {
-        self.finished = true;
-        vec![
-            Action::Count(Stat::BodyRejected),
-            Action::HalfClose,
-            Action::Reply(Reply::new(self.settings.status_on_error).details(TOO_MANY)),
-        ]
     }
 
     /// Refuses a body that is too long.
