@@ -101,6 +101,18 @@ impl Reply {
         self
     }
 
+    /// With the lines that Envoy adds to a reply of one piece, for one that is sent in parts.
+    pub(crate) fn framed(&self) -> Self {
+        let mut framed = self.clone();
+        framed
+            .headers
+            .push(("content-length".to_owned(), self.body.len().to_string().into_bytes()));
+        if !self.body.is_empty() && !self.headers.iter().any(|(name, _)| name == "content-type") {
+            framed.headers.push(("content-type".to_owned(), b"text/plain".to_vec()));
+        }
+        framed
+    }
+
     /// The HTTP status.
     #[must_use]
     pub const fn status(&self) -> u16 {

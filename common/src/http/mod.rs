@@ -2,5 +2,6 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub mod arrival;
 pub mod mutation;
 pub mod rules;

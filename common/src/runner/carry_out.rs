@@ -10,6 +10,7 @@ use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
 use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
 use crate::filter::{Filter, HttpStream};
+use crate::http::arrival::Arrival;
 
 impl<F: Filter> Runner<F> {
     /// Ends the stream for this filter: no more hooks, no more work. Comes before the call to Envoy,
@@ -40,9 +41,25 @@ impl<F: Filter> Runner<F> {
         if flow.replying {
             host.reset(reply.details_str());
         } else if !flow.response_left {
-            host.send_reply(reply);
+            let arrived = Arrival::of(|name| host.header(Map::Request, name, 0));
+            if arrived == Arrival::Converted && !flow.response_began {
+                self.reply_plainly(host, reply);
+            } else {
+                host.send_reply(reply);
+            }
         } else if flow.request_left || flow.response.is_some() {
             host.reset(reply.details_str());
+        }
+    }
+
+    /// Answers as Envoy does a request that is not gRPC. Its own local reply would need a gRPC status
+    /// if the request arrived as gRPC, and must have none if it did not.
+    fn reply_plainly(&self, host: &mut dyn HostEnd, reply: &Reply) {
+        let bodiless = reply.body_bytes().is_empty()
+            || host.header(Map::Request, ":method", 0) == Some(b"HEAD");
+        host.send_part(&ReplyPart::Headers { reply: reply.framed(), end: bodiless });
+        if !bodiless && !self.flow.get().ended {
+            host.send_part(&ReplyPart::Data { bytes: reply.body_bytes().to_vec(), end: true });
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::config::{ConfigError, RawConfig};
-use crate::envoy::reply::Reply;
+use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Direction;
 use crate::filter::context::StreamContext;
 use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
@@ -207,6 +207,26 @@ fn a_reply_ends_the_stream_for_the_filter() {
     // The response that runs now is the reply itself.
     assert_eq!(bench.headers(RESPONSE, &[], true), Progress::Yes);
     assert_eq!(statuses(&bench), [418]);
+}
+
+#[test]
+fn a_request_that_was_made_grpc_on_its_way_is_answered_as_it_arrived() {
+    let transcoded = [
+        ("do", "reply"),
+        ("content-type", "application/grpc"),
+        ("x-envoy-original-method", "GET"),
+        ("x-envoy-original-path", "/v1"),
+    ];
+    let (mut bench, _) = bench("reply");
+    assert_eq!(bench.host.replies.len(), 1);
+    bench = Bench::new("puppet", "").unwrap();
+    assert_eq!(bench.headers(REQUEST, &transcoded, true), Progress::No);
+    assert!(bench.host.replies.is_empty());
+    let [ReplyPart::Headers { reply, end: true }] = &bench.host.parts[..] else {
+        panic!("{:?}", bench.host.parts)
+    };
+    assert_eq!(reply.status(), 418);
+    assert!(reply.headers().contains(&("content-length".to_owned(), b"0".to_vec())));
 }
 
 #[test]

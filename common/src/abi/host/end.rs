@@ -12,21 +12,10 @@ use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
 use crate::envoy::version::EnvoyVersion;
+use crate::http::arrival::Arrival;
 
 fn lend_all(lines: &[(String, Vec<u8>)]) -> Vec<ModuleHeader> {
     lines.iter().map(|(name, value)| lend_header(name, value)).collect()
-}
-
-impl AbiHost {
-    /// Whether the request is a gRPC request, for which a local reply needs its own gRPC status:
-    /// Envoy would send OK.
-    fn is_grpc(&self) -> bool {
-        self.header(Map::Request, "content-type", 0).is_some_and(|value| {
-            value
-                .strip_prefix(b"application/grpc")
-                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-        })
-    }
 }
 
 impl HostEnd for AbiHost {
@@ -66,7 +55,9 @@ impl HostEnd for AbiHost {
 
     fn send_reply(&mut self, reply: &Reply) {
         let Some(required) = required() else { return };
-        let grpc_status = self.is_grpc().then(|| reply.grpc_code().to_string());
+        // Envoy's own would be OK.
+        let arrived = Arrival::of(|name| self.header(Map::Request, name, 0));
+        let grpc_status = (arrived != Arrival::Plain).then(|| reply.grpc_code().to_string());
         let mut lines: Vec<_> =
             reply.headers().iter().map(|(name, value)| lend_header(name, value)).collect();
         if let Some(status) = &grpc_status {
