@@ -24,6 +24,8 @@ pub(crate) enum Source {
     Fallback,
     /// The limit of this proxy's own before any call.
     Shield,
+    /// Nobody was asked.
+    Filter,
 }
 
 impl Source {
@@ -34,6 +36,7 @@ impl Source {
             Self::Lease => "lease",
             Self::Fallback => "fallback",
             Self::Shield => "shield",
+            Self::Filter => "filter",
         }
     }
 }

@@ -5,12 +5,12 @@ mod check;
 use std::sync::Arc;
 use std::time::Instant;
 
+use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::grpc::Failure;
 use callout_common::{Body, Direction, EventAction, HookStatus, HttpStream};
 
 use crate::apply::state::{Context, State, Stream};
 use crate::call::{CheckCall, CheckResult};
-use crate::decide::verdict::refusal;
 use crate::request::DescriptorEntry;
 
 impl HttpStream for Stream {
@@ -34,11 +34,11 @@ impl HttpStream for Stream {
         let DescriptorEntry { descriptors, skipped } = self.descriptors(cx, false);
         cx.count_by(self.filter.stats.descriptor_skipped, skipped);
         if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
-            return HookStatus::Reply(refusal(&config.replies));
+            return self.refuse(cx, "descriptor_skipped");
         }
         let metadata = self.metadata(cx);
         let step = if filter.unreadable.refuses(cx.unread()) && !config.callout.shadow {
-            HookStatus::Reply(refusal(&config.replies))
+            self.refuse(cx, UnreadableMetadata::CAUSE)
         } else {
             let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
             match self.message(cx, descriptors) {

@@ -8,15 +8,23 @@ use std::time::Duration;
 use callout_common::api::format::CommandOperator;
 use callout_common::grpc::Failure;
 use callout_common::http::mutation::Lines;
-use callout_common::{Direction, EventAction};
+use callout_common::{Direction, EventAction, HookStatus};
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
 
 use self::state::{Asked, Context, Stream};
 use crate::access_log;
 use crate::access_log::Source;
-use crate::decide::verdict::{Decision, LIMITED_DETAILS, Sampling, Verdict, decide, limited};
+use crate::decide::verdict::{
+    Decision, LIMITED_DETAILS, Sampling, Verdict, decide, limited, refusal,
+};
 
 impl Stream {
+    /// Refuses a request about which nobody is asked.
+    pub(crate) fn refuse(&self, cx: &mut Context<'_>, cause: &str) -> HookStatus {
+        access_log::record(cx, "refused", Source::Filter, Some(cause), None, Duration::ZERO);
+        HookStatus::Reply(refusal(&self.filter.config.replies))
+    }
+
     /// Does what an answer, or the lack of one, says.
     pub(crate) fn apply(
         &mut self,

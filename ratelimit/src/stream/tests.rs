@@ -1,3 +1,4 @@
+use callout_common::envoy::types::{MetadataSource, MetadataValue};
 use callout_common::grpc::{CallError, MetadataMap};
 use callout_common::testing::{Bench, Progress};
 use callout_common::{Map, RawConfig};
@@ -286,4 +287,42 @@ fn bytes_and_trailers_of_a_request_pass_while_they_are_counted() {
     is_at_rest(&mut bench);
     // The request's duration is known, so that the hits are told.
     assert_eq!(bench.host.metric_value("rpc"), 1);
+}
+
+/// What the access log is told of the request, under `key`.
+fn outcome(bench: &Bench<RateLimit>, key: &str) -> Option<String> {
+    let place = (MetadataSource::Dynamic, "callout.ratelimit".to_owned(), key.to_owned());
+    match bench.host.metadata.get(&place)? {
+        MetadataValue::String(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_refusal_of_the_filters_own_says_why_in_the_access_log() {
+    let quoting = json!({
+        "rate_limit_service": {"grpc_service": {
+            "envoy_grpc": {"cluster_name": "own"},
+            "initial_metadata": [{"key": "x-m", "value": "%DYNAMIC_METADATA(m:payload)%"}],
+        }},
+        "callout": {"on_unreadable_metadata": "fail"},
+    });
+    let nothing_to_say = json!({
+        "rate_limits": [{"actions": [
+            {"request_headers": {"header_name": "x-none", "descriptor_key": "k"}},
+        ]}],
+        "callout": {"deny_unevaluable": true},
+    });
+    for (config_over, cause) in
+        [(quoting, "unreadable_metadata"), (nothing_to_say, "descriptor_skipped")]
+    {
+        let mut bench = bench(&config("own", config_over));
+        let place = (MetadataSource::Dynamic, "m".to_owned(), "payload".to_owned());
+        bench.host.metadata.insert(place, MetadataValue::Unreadable);
+        request(&mut bench);
+        assert_eq!(bench.host.replies.len(), 1, "{cause}");
+        assert_eq!(outcome(&bench, "verdict").as_deref(), Some("refused"), "{cause}");
+        assert_eq!(outcome(&bench, "source").as_deref(), Some("filter"), "{cause}");
+        assert_eq!(outcome(&bench, "cause").as_deref(), Some(cause));
+    }
 }
