@@ -22,6 +22,8 @@
 
 pub mod client;
 pub mod envoy;
+pub mod faulty;
+mod gateway;
 mod http1;
 pub mod modules;
 pub mod oracle;
@@ -38,6 +40,7 @@ pub use wait::{eventually, pause};
 pub mod prelude {
     pub use crate::client::{Request, Response};
     pub use crate::envoy::{Bootstrap, Envoy, Kind, Version};
+    pub use crate::gateway::Gateway;
     pub use crate::services::{Script, Services};
     pub use crate::upstream::{Answer, Upstream};
     pub use crate::{eventually, pause};

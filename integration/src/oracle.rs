@@ -2,6 +2,8 @@
 //! through our module with the same configuration; what client, upstream and service saw has to be
 //! the same.
 
+use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::client::Request;
+use crate::client::{Request, Response};
 use crate::envoy::{Bootstrap, Envoy, Form, Kind, Version, merge};
 use crate::services::{Script, Services};
 use crate::upstream::{Answer, Upstream};
@@ -26,6 +28,10 @@ const VARYING: &[&str] = &[
     "connection",
 ];
 
+/// A filter that stands beside the one under test, made from the port of services of its own, which
+/// allow everything.
+pub type Beside = Arc<dyn Fn(u16) -> Value + Send + Sync>;
+
 /// One scenario.
 #[derive(Clone)]
 pub struct Scenario {
@@ -37,6 +43,9 @@ pub struct Scenario {
     requests: Vec<Request>,
     services_down: bool,
     asked: usize,
+    before: Vec<Beside>,
+    behind: Vec<Beside>,
+    bootstrap: fn(Bootstrap) -> Bootstrap,
 }
 
 impl Scenario {
@@ -52,6 +61,9 @@ impl Scenario {
             requests: vec![Request::get("/p?q=1").header("x-a", "1")],
             services_down: false,
             asked: 0,
+            before: Vec::new(),
+            behind: Vec::new(),
+            bootstrap: |bootstrap| bootstrap,
         }
     }
 
@@ -98,20 +110,27 @@ impl Scenario {
         self
     }
 
+    /// With these filters before the one under test and behind it.
+    #[must_use]
+    pub fn among(mut self, before: Vec<Beside>, behind: Vec<Beside>) -> Self {
+        (self.before, self.behind) = (before, behind);
+        self
+    }
+
+    /// With the rest of Envoy's configuration changed so.
+    #[must_use]
+    pub const fn bootstrap(mut self, with: fn(Bootstrap) -> Bootstrap) -> Self {
+        self.bootstrap = with;
+        self
+    }
+
     /// Runs it through the built-in filter and through ours, and compares.
     ///
     /// # Errors
     /// Where the two differ.
     pub async fn same_as_builtin(&self, version: Version) -> Result<()> {
-        let builtin = self.run_builtin(version).await?;
-        ensure!(
-            builtin["client"].as_array().is_some_and(|seen| seen.len() == self.requests.len()),
-            "the built-in filter was not asked everything"
-        );
-        for form in [Form::Message, Form::Struct] {
-            let module = self.run_module(version, form).await?;
-            let mut differences = Vec::new();
-            differ("", &builtin, &module, &mut differences);
+        for (form, differences) in self.differences(version, &[Form::Message, Form::Struct]).await?
+        {
             ensure!(
                 differences.is_empty(),
                 "{version}, as {form:?}, differs from the built-in filter:\n{}",
@@ -119,6 +138,30 @@ impl Scenario {
             );
         }
         Ok(())
+    }
+
+    /// In what our filter, configured in each of `forms`, differs from the built-in one.
+    ///
+    /// # Errors
+    /// When something does not run.
+    pub async fn differences(
+        &self,
+        version: Version,
+        forms: &[Form],
+    ) -> Result<Vec<(Form, Vec<String>)>> {
+        let builtin = self.run_builtin(version).await?;
+        ensure!(
+            builtin["client"].as_array().is_some_and(|seen| seen.len() == self.requests.len()),
+            "the built-in filter was not asked everything"
+        );
+        let mut all = Vec::new();
+        for form in forms {
+            let module = self.run_module(version, *form).await?;
+            let mut differences = Vec::new();
+            differ("", &builtin, &module, &mut differences);
+            all.push((*form, differences));
+        }
+        Ok(all)
     }
 
     async fn run_module(&self, version: Version, form: Form) -> Result<Value> {
@@ -152,7 +195,10 @@ impl Scenario {
         let port = services.port();
         let services = (!self.services_down).then_some(services);
         let (filter, route) = filter(port);
-        let mut bootstrap = Bootstrap::new(upstream.port(), vec![filter]);
+        let others = Services::start(Script::default()).await?;
+        let beside = |filters: &[Beside]| filters.iter().map(|make| make(others.port())).collect();
+        let chain: [Vec<Value>; 3] = [beside(&self.before), vec![filter], beside(&self.behind)];
+        let mut bootstrap = (self.bootstrap)(Bootstrap::new(upstream.port(), chain.concat()));
         if let Some(route) = route {
             bootstrap = bootstrap.per_route(route);
         }
@@ -163,7 +209,7 @@ impl Scenario {
             client.push(json!({
                 "status": response.status,
                 "headers": lines(&response.headers),
-                "body": response.body_text(),
+                "body": readable(&response),
                 "trailers": lines(&response.trailers),
                 "end": format!("{:?}", response.end),
             }));
@@ -192,7 +238,10 @@ impl Scenario {
         let mut asked: Vec<Value> = services.map(|services| services.asked()).unwrap_or_default();
         asked.iter_mut().for_each(scrub);
         let asked = joined(asked);
-        Ok(json!({"client": client, "upstream": upstream, "service": asked}))
+        let mut others = others.asked();
+        others.iter_mut().for_each(scrub);
+        let others = joined(others);
+        Ok(json!({"client": client, "upstream": upstream, "service": asked, "others": others}))
     }
 }
 
@@ -216,6 +265,18 @@ fn joined(messages: Vec<Value>) -> Vec<Value> {
         joined.push(message);
     }
     joined
+}
+
+/// The body; where it is compressed, what it says: where a compressor flushes is a matter of timing.
+fn readable(response: &Response) -> String {
+    if response.header("content-encoding") != Some("gzip") {
+        return response.body_text();
+    }
+    let mut plain = Vec::new();
+    match flate2::read::GzDecoder::new(response.body.as_slice()).read_to_end(&mut plain) {
+        Ok(_) => crate::text(&plain),
+        Err(error) => format!("{error} in {}", response.body_text()),
+    }
 }
 
 fn lines(headers: &[(String, String)]) -> Value {
@@ -245,6 +306,10 @@ fn scrub(message: &mut Value) {
                     .is_some_and(|key| VARYING.contains(&key) || key == ":authority")
             };
             values.retain(|value| !varies(value));
+            // Header lines: those of one name keep their order.
+            if values.iter().all(|value| value.get("key").is_some()) {
+                values.sort_by(|a, b| a["key"].as_str().cmp(&b["key"].as_str()));
+            }
             values.iter_mut().for_each(scrub);
         }
         _ => {}

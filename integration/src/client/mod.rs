@@ -9,7 +9,7 @@
 //! ```
 
 pub mod http1;
-mod http2;
+pub(crate) mod http2;
 
 use std::time::{Duration, Instant};
 

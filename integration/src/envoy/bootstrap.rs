@@ -252,6 +252,8 @@ pub struct Bootstrap {
     pub hcm: Value,
     /// Laid over the listener.
     pub listener: Value,
+    /// Laid over the upstream's cluster.
+    pub cluster: Value,
     /// Port of a gRPC service that Envoy itself is to know, as the cluster `service`.
     pub service: Option<u16>,
     /// Whether Envoy speaks HTTP/2 to the upstream.
@@ -264,9 +266,9 @@ impl Bootstrap {
     #[must_use]
     pub fn new(port: u16, filters: Vec<Value>) -> Self {
         let routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}})];
-        let (hcm, listener) = (json!({}), json!({}));
+        let (hcm, listener, cluster) = (json!({}), json!({}), json!({}));
         let (service, http2_upstream) = (None, false);
-        Self { filters, routes, hcm, listener, service, http2_upstream, upstream: port }
+        Self { filters, routes, hcm, listener, cluster, service, http2_upstream, upstream: port }
     }
 
     /// With `typed_per_filter_config` on the first route.
@@ -324,7 +326,8 @@ impl Bootstrap {
         } else {
             json!({"http_protocol_options": {"enable_trailers": true}})
         };
-        let mut clusters = vec![cluster("upstream", self.upstream, protocol)];
+        let upstream = cluster("upstream", self.upstream, protocol);
+        let mut clusters = vec![merge(upstream, self.cluster.clone())];
         if let Some(port) = self.service {
             clusters.push(cluster("service", port, json!({"http2_protocol_options": {}})));
         }

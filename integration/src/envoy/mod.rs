@@ -2,8 +2,10 @@
 
 mod bootstrap;
 mod fetch;
+mod filters;
 mod process;
 
 pub use bootstrap::{Bootstrap, Form, Kind, example, merge};
 pub use fetch::Version;
+pub use filters::{TOKENS, builtin_filter, header_mutation, jwt_authn, lua};
 pub use process::{Envoy, Options, Refused};
