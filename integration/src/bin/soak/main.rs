@@ -59,7 +59,14 @@ async fn main() -> Result<()> {
     let memory = disturb(&mut envoy, &bootstrap, services, length, seed).await?;
     over.store(true, Ordering::Relaxed);
     while let Some(ended) = clients.join_next().await {
-        ended.context("a client panicked")??;
+        if let Err((number, wrong)) = ended.context("a client panicked")? {
+            // The log is written now and then.
+            pause(500).await;
+            let path = format!("/r/{number}");
+            let told: Vec<Value> =
+                envoy.access_log().into_iter().filter(|entry| entry["path"] == path).collect();
+            bail!("request {number}: {wrong}\nthe access log: {}", json!(told));
+        }
     }
     check_each_verdict(envoy.port(), &numbers).await?;
     check_what_is_left(&envoy, &tally, memory).await?;
@@ -140,7 +147,7 @@ async fn run_client(
     tally: Arc<Tally>,
     over: Arc<AtomicBool>,
     numbers: Arc<AtomicU64>,
-) -> Result<()> {
+) -> Result<(), (u64, String)> {
     while !over.load(Ordering::Relaxed) {
         random = spread(random);
         let number = numbers.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +158,7 @@ async fn run_client(
         let response = request.send(port).await;
         match Verdict::of(number).check(number, &response) {
             Ok(seen) => tally.count(seen),
-            Err(wrong) => bail!("request {number}: {wrong}"),
+            Err(wrong) => return Err((number, wrong)),
         }
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use callout_integration::client::{End, Response};
 use callout_integration::services::{Script, message, unchanged};
 use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
@@ -61,7 +63,7 @@ impl Verdict {
             }
             (Self::Denied, 401) if response.body_text() == number.to_string() => Ok(Seen::Verdict),
             (Self::Limited, 429) if own("x-limit") => Ok(Seen::Verdict),
-            (Self::Answered, 418) if response.body_text() == number.to_string() => {
+            (Self::Answered, 409) if response.body_text() == number.to_string() => {
                 Ok(Seen::Verdict)
             }
             (Self::Fails | Self::Silent, 403) => Ok(Seen::Verdict),
@@ -150,7 +152,7 @@ fn process(request: &ProcessingRequest) -> ProcessingResponse {
             let number = number_in(&path);
             if Verdict::of(number) == Verdict::Answered {
                 let mut answer: ProcessingResponse =
-                    message(json!({"immediateResponse": {"status": {"code": 418}}}));
+                    message(json!({"immediateResponse": {"status": {"code": "Conflict"}}}));
                 if let Some(
                     callout_protos::envoy::service::ext_proc::v3::processing_response::Response::ImmediateResponse(immediate),
                 ) = &mut answer.response
@@ -170,8 +172,9 @@ fn process(request: &ProcessingRequest) -> ProcessingResponse {
                     _ => None,
                 })
                 .unwrap_or_default();
+            let number = BASE64.encode(number_in(&path).to_string());
             message(json!({"responseHeaders": {"response": {"headerMutation": {"setHeaders": [
-                {"header": {"key": "x-processed", "value": number_in(&path).to_string()}},
+                {"header": {"key": "x-processed", "rawValue": number}},
             ]}}}}))
         }
         _ => unchanged(request),
