@@ -17,7 +17,7 @@ use crate::apply::Applied;
 use crate::apply::headers;
 use crate::apply::state::{State, Stream};
 use crate::call::check_call::{CheckCall, CheckResult, Context};
-use crate::config::{BodyLimits, Route, RouteBody};
+use crate::config::{BodyLimits, DEFAULT_TIMEOUT, Route, RouteBody};
 use crate::decide::verdict::{Verdict, invalid, refusal, unreadable};
 use crate::memory::cache::{Entry, Found, Kept};
 use crate::memory::key::{Key, KeyContext};
@@ -94,6 +94,7 @@ impl Stream {
         let question = CheckCall {
             message: request::build(self.config(), view),
             service: self.service().clone().with_cluster_streams(&authz.clusters),
+            timeout: self.timeout(),
             metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
         };
         if authz.unreadable.refuses(cx.unread()) {
@@ -127,7 +128,7 @@ impl Stream {
     /// Whether requests of this kind may share decisions.
     fn shares(&self) -> bool {
         self.config().callout.shares()
-            && !self.settings().is_some_and(|settings| settings.always_ask)
+            && !self.settings().is_some_and(|settings| settings.callout.always_ask)
     }
 
     fn key(
@@ -186,6 +187,14 @@ impl Stream {
         self.settings()
             .and_then(|settings| settings.service.as_ref())
             .unwrap_or_else(|| &self.config().service)
+    }
+
+    /// How long an answer is waited for; zero is no limit.
+    fn timeout(&self) -> Duration {
+        self.settings()
+            .and_then(|settings| settings.callout.timeout)
+            .or(self.service().timeout)
+            .unwrap_or(DEFAULT_TIMEOUT)
     }
 
     fn view<'a>(&'a self, cx: &'a Context<'_>, body: Option<Body>) -> View<'a> {

@@ -1,7 +1,7 @@
 //! Asks the service, off the worker, and writes what it says into the ledger.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use callout_common::api::config::deadline;
 use callout_common::grpc::circuit_breaker::Permit;
@@ -21,6 +21,8 @@ const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/Sh
 pub(crate) struct CheckCall {
     pub(crate) message: RateLimitRequest,
     pub(crate) metadata: MetadataMap,
+    /// How long an answer is waited for; zero is no limit.
+    pub(crate) timeout: Duration,
     /// The account of the set, if it has one.
     pub(crate) account: Option<(Key, LeaseConfig)>,
 }
@@ -63,7 +65,7 @@ impl CheckCall {
     ) -> Option<impl Future<Output = Result<RateLimitResponse, CallError>> + use<>> {
         let config = &filter.config;
         let message = Framed::of(&self.message);
-        let deadline = deadline(config.timeout);
+        let deadline = deadline(self.timeout);
         let client = &config.service.client;
         client.unary_on_worker(SHOULD_RATE_LIMIT, message, self.metadata.clone(), deadline)
     }
@@ -153,9 +155,8 @@ impl CheckCall {
         };
         let sent = Instant::now();
         let client = &config.service.client;
-        let answer = client
-            .unary(SHOULD_RATE_LIMIT, message, &self.metadata, deadline(config.timeout))
-            .await;
+        let answer =
+            client.unary(SHOULD_RATE_LIMIT, message, &self.metadata, deadline(self.timeout)).await;
         Ok((heard(answer, permit)?, sent))
     }
 }

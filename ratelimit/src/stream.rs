@@ -97,7 +97,8 @@ impl HttpStream for Stream {
                 return cx.count(stats.breaker_open);
             };
             let metadata = self.metadata(cx);
-            let question = Arc::new(CheckCall { message, metadata, account: None });
+            let timeout = self.timeout();
+            let question = Arc::new(CheckCall { message, metadata, timeout, account: None });
             cx.count(stats.rpc);
             cx.spawn_detached(question.tell(Arc::clone(&self.filter), permit));
         }

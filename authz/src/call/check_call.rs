@@ -10,7 +10,6 @@ use futures::FutureExt;
 
 use crate::Authz;
 use crate::call::single_flight::Role;
-use crate::config::DEFAULT_TIMEOUT;
 use crate::decide::verdict::{Decision, Verdict, decide};
 use crate::memory::cache::Claim;
 use crate::memory::key::Key;
@@ -27,6 +26,8 @@ const UNATTENDED: Duration = Duration::from_secs(60);
 pub(crate) struct CheckCall {
     pub(crate) message: CheckRequest,
     pub(crate) service: Service,
+    /// How long an answer is waited for; zero is no limit.
+    pub(crate) timeout: Duration,
     pub(crate) metadata: MetadataMap,
 }
 
@@ -67,7 +68,7 @@ impl CheckResult {
 
 impl CheckCall {
     fn deadline(&self) -> Option<Instant> {
-        deadline(self.service.timeout.unwrap_or(DEFAULT_TIMEOUT))
+        deadline(self.timeout)
     }
 
     /// Asks for one request. With a `key`, identical requests in flight share a call; each keeps its
@@ -91,7 +92,7 @@ impl CheckCall {
         &self,
         authz: Arc<Authz>,
     ) -> Option<impl Future<Output = CheckResult> + use<>> {
-        let Self { message, service, metadata } = self;
+        let Self { message, service, metadata, .. } = self;
         let message = Framed::of(message);
         let deadline = self.deadline();
         let call = service.client.unary_on_worker(CHECK, message, metadata.clone(), deadline)?;
@@ -151,7 +152,7 @@ impl CheckCall {
     }
 
     async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> CheckResult {
-        let Self { message, service, metadata } = self;
+        let Self { message, service, metadata, .. } = self;
         CheckResult::to(authz, service.client.unary(CHECK, message, metadata, deadline).await)
     }
 }

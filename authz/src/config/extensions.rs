@@ -58,8 +58,26 @@ struct KeyFields {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteFields {
-    /// Every request of the route is asked about on its own.
+    always_ask: bool,
+    timeout: Option<pbjson_types::Duration>,
+}
+
+/// `callout` of a route, checked.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RouteCallout {
+    /// Every request of the route is asked about on its own: no decision is shared with others.
     pub(crate) always_ask: bool,
+    /// What is waited for an answer, whichever service is asked; zero is no limit. Unless set it is
+    /// the service's.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl RouteCallout {
+    pub(crate) fn configure(fields: RouteFields) -> Result<Self, ConfigError> {
+        let RouteFields { always_ask, timeout } = fields;
+        let timeout = timeout.map(|timeout| duration(&timeout, "timeout")).transpose()?;
+        Ok(Self { always_ask, timeout })
+    }
 }
 
 /// `callout`, checked.

@@ -17,7 +17,7 @@ use proto::check_settings::ServiceOverride;
 use proto::ext_authz::Services;
 use proto::ext_authz_per_route::Override;
 
-use crate::config::extensions::{Callout, Fields, RouteFields};
+use crate::config::extensions::{Callout, Fields, RouteCallout, RouteFields};
 use crate::config::key_rule::fingerprint;
 
 /// What the built-in waits for an answer when no timeout is set.
@@ -234,8 +234,8 @@ pub struct CheckSettings {
     pub(crate) context_extensions: HashMap<String, String>,
     pub(crate) body: RouteBody,
     pub(crate) service: Option<Service>,
-    /// No decision is shared with other requests.
-    pub(crate) always_ask: bool,
+    /// What this suite adds.
+    pub(crate) callout: RouteCallout,
     /// Tells this configuration from others.
     pub(crate) fingerprint: [u8; 32],
 }
@@ -255,8 +255,14 @@ pub(crate) enum RouteBody {
 impl Route {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.route_message::<proto::ExtAuthzPerRoute>()?;
-        let RouteFields { always_ask } = parsed.callout()?;
+        let fields: RouteFields = parsed.callout()?;
+        let callout = RouteCallout::configure(fields).map_err(|error| error.in_field("callout"))?;
+        let changes = callout != RouteCallout::default();
         let settings = match parsed.message.r#override {
+            Some(Override::Disabled(true)) if changes => {
+                let reason = "contradicts disabled: nothing of it would hold";
+                return Err(ConfigError::field("callout", reason));
+            }
             Some(Override::Disabled(true)) => return Ok(Self::Disabled),
             Some(Override::Disabled(false)) => CheckSettings::default(),
             Some(Override::CheckSettings(settings)) => {
@@ -270,7 +276,7 @@ impl Route {
             }
         };
         let fingerprint = fingerprint(raw.bytes());
-        Ok(Self::Enabled(Box::new(CheckSettings { always_ask, fingerprint, ..settings })))
+        Ok(Self::Enabled(Box::new(CheckSettings { callout, fingerprint, ..settings })))
     }
 }
 
@@ -380,5 +386,21 @@ mod tests {
         assert_eq!(route("{}").unwrap_err().path(), "override");
         let both = r#"{"check_settings": {"disable_request_body_buffering": true, "with_request_body": {"max_request_bytes": 1}}}"#;
         assert_eq!(route(both).unwrap_err().path(), "check_settings.with_request_body");
+    }
+
+    #[test]
+    fn callout_of_a_route_stands_beside_the_override_or_alone() {
+        let route = |json: &str| Route::read(RawConfig::new(json.as_bytes()));
+        for beside in ["", r#""check_settings": {}, "#, r#""disabled": false, "#] {
+            let json =
+                format!(r#"{{{beside}"callout": {{"timeout": "1.5s", "always_ask": true}}}}"#);
+            let Ok(Route::Enabled(settings)) = route(&json) else { panic!("{json}") };
+            let timeout = Some(Duration::from_millis(1500));
+            assert_eq!(settings.callout, RouteCallout { always_ask: true, timeout });
+        }
+        let wrong = |json: &str| route(json).unwrap_err().path().to_owned();
+        assert_eq!(wrong(r#"{"disabled": true, "callout": {"timeout": "1s"}}"#), "callout");
+        assert_eq!(wrong(r#"{"callout": {"timeout": "-1s"}}"#), "callout.timeout");
+        assert_eq!(wrong(r#"{"callout": {"cache": {}}}"#), "callout.cache");
     }
 }

@@ -59,6 +59,7 @@ impl Stream {
             settings.modes = overrides.modes.unwrap_or(settings.modes);
             settings.failure_mode_allow =
                 overrides.failure_mode_allow.unwrap_or(settings.failure_mode_allow);
+            overrides.callout.change(&mut settings);
         }
         Self {
             machine: Machine::new(settings),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use callout_common::api::config::{http_status, positive_duration, refuse_if};
+use callout_common::api::config::{duration, http_status, positive_duration, refuse_if};
 use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::api::matching::StringMatcher;
 use callout_common::filter::unreadable::OnUnreadable;
@@ -15,7 +15,7 @@ use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
 
-use crate::decide::machine::{BodyLimit, Cause, Chunking, OnError};
+use crate::decide::machine::{BodyLimit, Cause, Chunking, OnError, Settings};
 use crate::decide::skip::Skip;
 
 /// `callout`, as it is written.
@@ -66,6 +66,66 @@ struct ChunkingFields {
     max_delay: Option<pbjson_types::Duration>,
 }
 
+/// `callout` of a route, as it is written. What is absent is as the filter has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RouteFields {
+    message_timeout: Option<pbjson_types::Duration>,
+    status_on_error: Option<HttpStatus>,
+    on_error: BTreeMap<Cause, ErrorFields>,
+    body_limit: Option<BodyLimit>,
+}
+
+/// `callout` of a route, checked.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct RouteCallout {
+    message_timeout: Option<Duration>,
+    status_on_error: Option<u16>,
+    /// Replies to these causes; others are answered as the filter says.
+    on_error: OnError,
+    body_limit: Option<BodyLimit>,
+}
+
+impl RouteCallout {
+    pub(crate) fn configure(fields: RouteFields) -> Result<Self, ConfigError> {
+        let RouteFields { message_timeout, status_on_error, on_error, body_limit } = fields;
+        Ok(Self {
+            message_timeout: message_timeout
+                .map(|value| message_timeout_of(&value, "message_timeout"))
+                .transpose()?,
+            status_on_error: status_on_error
+                .map(|status| http_status(&status, "status_on_error"))
+                .transpose()?,
+            on_error: replies(on_error)?,
+            body_limit: checked(body_limit)?,
+        })
+    }
+
+    /// Changes what the filter has.
+    pub(crate) fn change(&self, settings: &mut Settings) {
+        let Self { message_timeout, status_on_error, on_error, body_limit } = self;
+        settings.message_timeout = message_timeout.unwrap_or(settings.message_timeout);
+        settings.status_on_error = status_on_error.unwrap_or(settings.status_on_error);
+        settings.body_limit = body_limit.or(settings.body_limit);
+        for (cause, reply) in on_error {
+            settings.on_error.insert(*cause, reply.clone());
+        }
+    }
+}
+
+/// The longest that an answer may be waited for, as in the built-in.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A timeout for messages: an hour at most.
+pub(crate) fn message_timeout_of(
+    value: &pbjson_types::Duration,
+    path: &str,
+) -> Result<Duration, ConfigError> {
+    let value = duration(value, path)?;
+    refuse_if(value > LONGEST_TIMEOUT, path, "must be an hour or less")?;
+    Ok(value)
+}
+
 /// `callout`, checked; what the machine needs of it is in its settings.
 #[derive(Debug)]
 pub(crate) struct Callout {
@@ -104,23 +164,14 @@ impl Callout {
             header_limits,
         } = fields;
         refuse_if(max_streams == Some(0), "max_streams", "must be greater than 0")?;
-        let empty = body_limit.is_some_and(|limit| limit.bytes == 0);
-        refuse_if(empty, "body_limit.bytes", "must be greater than 0")?;
         Ok(Self {
             skip: Skip { methods: skip.methods, paths: matchers(&skip.paths, "skip.paths")? },
             skipped_types: matchers(&skip_body.content_types, "skip_body.content_types")?,
-            body_limit,
+            body_limit: checked(body_limit)?,
             stall_timeout: stall_timeout
                 .map(|value| positive_duration(Some(&value), "stall_timeout", Duration::ZERO))
                 .transpose()?,
-            on_error: on_error
-                .into_iter()
-                .map(|(cause, fields)| {
-                    let reply = reply(fields)
-                        .map_err(|error| error.in_field(&format!("on_error.{}", cause.name())))?;
-                    Ok((cause, reply))
-                })
-                .collect::<Result<_, ConfigError>>()?,
+            on_error: replies(on_error)?,
             breaker: breaker
                 .as_ref()
                 .map(BreakerSettings::configure)
@@ -142,6 +193,21 @@ impl Callout {
                 .map_err(|error| error.in_field("header_limits"))?,
         })
     }
+}
+
+fn checked(limit: Option<BodyLimit>) -> Result<Option<BodyLimit>, ConfigError> {
+    let empty = limit.is_some_and(|limit| limit.bytes == 0);
+    refuse_if(empty, "body_limit.bytes", "must be greater than 0")?;
+    Ok(limit)
+}
+
+fn replies(fields: BTreeMap<Cause, ErrorFields>) -> Result<OnError, ConfigError> {
+    let one = |(cause, fields): (Cause, ErrorFields)| {
+        let reply =
+            reply(fields).map_err(|error| error.in_field(&format!("on_error.{}", cause.name())))?;
+        Ok((cause, reply))
+    };
+    fields.into_iter().map(one).collect()
 }
 
 fn matchers(list: &[MatcherProto], path: &str) -> Result<Vec<StringMatcher>, ConfigError> {
@@ -170,6 +236,20 @@ mod tests {
 
     fn configured(json: &str) -> Result<Callout, ConfigError> {
         Callout::configure(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_route_is_refused_by_name() {
+        let path = |json: &str| {
+            let fields = serde_json::from_str(json).unwrap();
+            RouteCallout::configure(fields).unwrap_err().path().to_owned()
+        };
+        assert_eq!(path(r#"{"message_timeout": "3601s"}"#), "message_timeout");
+        assert_eq!(path(r#"{"status_on_error": {"code": 0}}"#), "status_on_error.code");
+        assert_eq!(path(r#"{"body_limit": {"bytes": 0, "over": "skip"}}"#), "body_limit.bytes");
+        let status = r#"{"on_error": {"timeout": {"status": {"code": 100}}}}"#;
+        assert_eq!(path(status), "on_error.timeout.status.code");
+        assert!(serde_json::from_str::<RouteFields>(r#"{"max_streams": 1}"#).is_err());
     }
 
     #[test]

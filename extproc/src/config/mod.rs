@@ -4,6 +4,9 @@ pub(crate) mod extensions;
 
 use std::time::Duration;
 
+use crate::config::extensions::{Callout, Fields, RouteCallout, RouteFields, message_timeout_of};
+use crate::decide::machine::{Modes, RouteCache, Settings};
+use crate::request::attributes::Attributes;
 use callout_common::api::config::{duration, http_status, refuse_if, warn_without_effect};
 use callout_common::api::matching::{HeaderFilter, MutationRules};
 use callout_common::grpc::{MetadataTemplate, Service};
@@ -12,25 +15,14 @@ use callout_protos::envoy::config::core::v3::GrpcService;
 use callout_protos::envoy::extensions::filters::http::ext_proc::v3 as proto;
 use proto::ext_proc_per_route::Override;
 use proto::external_processor::RouteCacheAction;
-use serde::Deserialize;
 
-use crate::config::extensions::{Callout, Fields};
-use crate::decide::machine::{Modes, RouteCache, Settings};
-use crate::request::attributes::Attributes;
-
-/// What the built-in waits for an answer when no timeout is set, and the longest it may be told to.
+/// What the built-in waits for an answer when no timeout is set.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long a processor may take to end its side after ours has ended.
 const LINGER: Duration = Duration::from_secs(1);
 /// `deferred_close_timeout`, when none is set.
 const DEFERRED_CLOSE: Duration = Duration::from_secs(5);
 const BEYOND: &str = "a module can't do this: Envoy's module interface does not offer it";
-
-/// What this suite adds per route, under `callout`. Nothing yet; unknown keys are refused.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RouteFields {}
 
 /// The filter's configuration. Fields are named as in `ExternalProcessor`.
 #[derive(Debug)]
@@ -149,9 +141,7 @@ impl Config {
         let modes = modes(processing_mode.as_ref())?.unwrap_or_default();
         modes.check_duplex().map_err(|error| error.in_field("processing_mode"))?;
         let timeout = |value: Option<_>, default, path: &str| {
-            let value = value.as_ref().map_or(Ok(default), |value| duration(value, path))?;
-            refuse_if(value > LONGEST_TIMEOUT, path, "must be an hour or less")?;
-            Ok::<Duration, ConfigError>(value)
+            value.as_ref().map_or(Ok(default), |value| message_timeout_of(value, path))
         };
         let (allowed, disallowed) = forward_rules
             .map(|rules| (rules.allowed_headers, rules.disallowed_headers))
@@ -231,7 +221,7 @@ pub enum Route {
     Overrides(Box<Overrides>),
 }
 
-/// `ExtProcOverrides`.
+/// `ExtProcOverrides`, and `callout` beside it.
 #[derive(Debug, Default)]
 pub struct Overrides {
     pub(crate) modes: Option<Modes>,
@@ -242,20 +232,31 @@ pub struct Overrides {
     /// The built-in ignores these two; here they replace the filter's.
     pub(crate) request_attributes: Option<Attributes>,
     pub(crate) response_attributes: Option<Attributes>,
+    pub(crate) callout: RouteCallout,
 }
 
 impl Route {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.route_message::<proto::ExtProcPerRoute>()?;
-        let RouteFields {} = parsed.callout()?;
+        let fields: RouteFields = parsed.callout()?;
+        let callout = RouteCallout::configure(fields).map_err(|error| error.in_field("callout"))?;
+        let changes = callout != RouteCallout::default();
         match parsed.message.r#override {
+            Some(Override::Disabled(true)) if changes => {
+                Err(ConfigError::field("callout", "contradicts disabled: nothing of it would hold"))
+            }
             Some(Override::Disabled(true)) => Ok(Self::Disabled),
             Some(Override::Disabled(false)) => {
                 Err(ConfigError::field("disabled", "has to be true, or absent"))
             }
-            Some(Override::Overrides(overrides)) => Overrides::read(overrides)
-                .map(|overrides| Self::Overrides(Box::new(overrides)))
-                .map_err(|error| error.in_field("overrides")),
+            Some(Override::Overrides(overrides)) => {
+                let overrides =
+                    Overrides::read(overrides).map_err(|error| error.in_field("overrides"))?;
+                Ok(Self::Overrides(Box::new(Overrides { callout, ..overrides })))
+            }
+            None if changes => {
+                Ok(Self::Overrides(Box::new(Overrides { callout, ..Overrides::default() })))
+            }
             None => Err(ConfigError::field("override", "disabled or overrides is required")),
         }
     }
@@ -295,12 +296,15 @@ impl Overrides {
             failure_mode_allow: failure_mode_allow.map(|allow| allow.value),
             request_attributes: some(&request_attributes, "request_attributes")?,
             response_attributes: some(&response_attributes, "response_attributes")?,
+            callout: RouteCallout::default(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use callout_common::Reply;
+
     use super::*;
 
     fn refused(fields: &str) -> String {
@@ -340,5 +344,32 @@ mod tests {
         let Ok(Route::Overrides(overrides)) = route(overrides) else { panic!("no overrides") };
         assert_eq!(overrides.failure_mode_allow, Some(true));
         assert!(!overrides.modes.unwrap().response_headers);
+    }
+
+    #[test]
+    fn callout_of_a_route_stands_beside_the_override_or_alone() {
+        let route = |json: &str| Route::read(RawConfig::new(json.as_bytes()));
+        let callout = r#""callout": {"message_timeout": "5s", "status_on_error": {"code": 503},
+            "body_limit": {"bytes": 9, "over": "skip"},
+            "on_error": {"timeout": {"status": {"code": 429}}}}"#;
+        let service = r#"{"grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}},
+            "callout": {"on_error": {"timeout": {"status": {"code": 502}},
+            "status": {"status": {"code": 502}}}}}"#;
+        let filter = Config::read(RawConfig::new(service.as_bytes())).unwrap();
+        for beside in ["", r#""overrides": {}, "#] {
+            let Ok(Route::Overrides(overrides)) = route(&format!("{{{beside}{callout}}}")) else {
+                panic!("no overrides")
+            };
+            let mut settings = filter.settings.clone();
+            overrides.callout.change(&mut settings);
+            assert_eq!(settings.message_timeout, Duration::from_secs(5));
+            assert_eq!((settings.status_on_error, settings.body_limit.unwrap().bytes), (503, 9));
+            let codes: Vec<u16> = settings.on_error.values().map(Reply::status).collect();
+            assert_eq!(codes, [429, 502]);
+        }
+        let disabled = route(&format!(r#"{{"disabled": true, {callout}}}"#)).unwrap_err();
+        assert_eq!(disabled.path(), "callout");
+        let unknown = route(r#"{"overrides": {}, "callout": {"chunking": {}}}"#).unwrap_err();
+        assert_eq!(unknown.path(), "callout.chunking");
     }
 }

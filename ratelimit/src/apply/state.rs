@@ -1,7 +1,7 @@
 //! What one request consists of: what hooks and events find and leave, and what holds for it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use callout_common::StreamContext;
 use callout_common::filter::call_stats::Waiting;
@@ -112,10 +112,20 @@ impl Stream {
         self.config().service.metadata.fill(|operator| cx.operator(operator))
     }
 
+    /// How long an answer is waited for; zero is no limit.
+    pub(crate) fn timeout(&self) -> Duration {
+        let route = self.route.as_deref().and_then(|route| route.callout.timeout);
+        route.unwrap_or_else(|| self.config().timeout)
+    }
+
     /// What holds for `message`.
     pub(crate) fn handling(&self, message: &RateLimitRequest) -> Policy {
         let callout = &self.config().callout;
-        let mode = self.route.as_deref().and_then(|route| route.mode).unwrap_or(callout.terms.mode);
+        let mode = self
+            .route
+            .as_deref()
+            .and_then(|route| route.callout.mode)
+            .unwrap_or(callout.terms.mode);
         Policy::of(&callout.rules, &message.descriptors, mode, callout.shadow)
     }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use callout_common::ConfigError;
-use callout_common::api::config::{http_status, positive_duration, refuse_if};
+use callout_common::api::config::{duration, http_status, positive_duration, refuse_if};
 use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
 use callout_common::grpc::{Calls, FailurePolicy};
@@ -62,8 +62,24 @@ struct ShieldFields {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteFields {
-    /// Replaces the filter's.
+    mode: Option<Mode>,
+    timeout: Option<pbjson_types::Duration>,
+}
+
+/// `callout` of a route, checked. What is absent is as the filter has it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RouteCallout {
     pub(crate) mode: Option<Mode>,
+    /// How long an answer is waited for; zero is no limit.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl RouteCallout {
+    pub(crate) fn configure(fields: RouteFields) -> Result<Self, ConfigError> {
+        let RouteFields { mode, timeout } = fields;
+        let timeout = timeout.map(|timeout| duration(&timeout, "timeout")).transpose()?;
+        Ok(Self { mode, timeout })
+    }
 }
 
 /// `callout`, checked.

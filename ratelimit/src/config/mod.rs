@@ -16,10 +16,9 @@ use callout_protos::envoy::config::route::v3::RateLimit as LimitProto;
 use callout_protos::envoy::extensions::filters::http::ratelimit::v3 as proto;
 use proto::rate_limit::XRateLimitHeadersRfcVersion;
 
-use crate::config::extensions::{Callout, Fields, RouteFields};
+use crate::config::extensions::{Callout, Fields, RouteCallout, RouteFields};
 use crate::decide::headers::{Added, XRateLimit};
 use crate::decide::verdict::ReplySettings;
-use crate::memory::ledger::Mode;
 use crate::request::Limit;
 
 /// What the built-in waits for an answer when no timeout is set.
@@ -235,14 +234,15 @@ pub struct Route {
     pub(crate) limits: Vec<Limit>,
     /// Replaces the filter's, unless empty.
     pub(crate) domain: String,
-    /// Replaces the filter's, if set.
-    pub(crate) mode: Option<Mode>,
+    /// What this suite adds.
+    pub(crate) callout: RouteCallout,
 }
 
 impl Route {
     pub(crate) fn read(raw: RawConfig<'_>) -> Result<Self, ConfigError> {
         let parsed = raw.route_message::<proto::RateLimitPerRoute>()?;
-        let RouteFields { mode } = parsed.callout()?;
+        let fields: RouteFields = parsed.callout()?;
+        let callout = RouteCallout::configure(fields).map_err(|error| error.in_field("callout"))?;
         let proto::RateLimitPerRoute { vh_rate_limits, override_option, rate_limits, domain } =
             parsed.message;
         // Both steer the limits of the route table, which a module never sees; the built-in itself
@@ -252,13 +252,14 @@ impl Route {
                 "ratelimit: vh_rate_limits and override_option concern the route table's limits and have no effect here"
             );
         }
-        Ok(Self { limits: limits(&rate_limits)?, domain, mode })
+        Ok(Self { limits: limits(&rate_limits)?, domain, callout })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::ledger::Mode;
 
     const SERVICE: &str =
         r#""rate_limit_service": {"grpc_service": {"google_grpc": {"target_uri": "127.0.0.1:1"}}}"#;
@@ -290,6 +291,17 @@ mod tests {
         let config = config(fields).unwrap();
         assert_eq!(config.replies.rate_limited_status, 429);
         assert!(!config.failure_mode_deny.contains(0));
+    }
+
+    #[test]
+    fn callout_of_a_route_changes_what_the_filter_has() {
+        let route = |json: &str| Route::read(RawConfig::new(json.as_bytes()));
+        let changed = route(r#"{"callout": {"mode": "lease", "timeout": "0.3s"}}"#).unwrap();
+        let timeout = Some(Duration::from_millis(300));
+        assert_eq!(changed.callout, RouteCallout { mode: Some(Mode::Lease), timeout });
+        assert_eq!(route("{}").unwrap().callout, RouteCallout::default());
+        let wrong = route(r#"{"callout": {"timeout": "-1s"}}"#).unwrap_err();
+        assert_eq!(wrong.path(), "callout.timeout");
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Stream {
         if let Some((_, Err(Unknown::Full))) = next {
             cx.count(stats.table_full);
         }
-        let question = Arc::new(CheckCall { message, metadata, account });
+        let question = Arc::new(CheckCall { message, metadata, timeout: self.timeout(), account });
         let Next { turn, errand, quota } = next.and_then(|(_, next)| next.ok()).unwrap_or(Next {
             turn: Admission::Ask(Batch::ONE),
             errand: None,
