@@ -26,6 +26,8 @@ pub(crate) const SERVICE: &str = "x-envoy-downstream-service-cluster";
 pub(crate) struct View<'a> {
     pub(crate) headers: Vec<Header<'a>>,
     pub(crate) source: Peer<'a>,
+    /// The client's certificate as URL-encoded PEM, where the service is to see it.
+    pub(crate) certificate: Option<Vec<u8>>,
     pub(crate) destination: Peer<'a>,
     pub(crate) protocol: &'a [u8],
     /// Server name that the client asked for in its TLS handshake.
@@ -149,7 +151,11 @@ pub(crate) fn build(config: &Config, view: View<'_>) -> auth::CheckRequest {
         .include_tls_session
         .then(|| auth::attribute_context::TlsSession { sni: sanitized(view.server_name) });
     let attributes = auth::AttributeContext {
-        source: Some(auth::attribute_context::Peer { service, ..peer(view.source) }),
+        source: Some(auth::attribute_context::Peer {
+            service,
+            certificate: view.certificate.as_deref().map(sanitized).unwrap_or_default(),
+            ..peer(view.source)
+        }),
         destination: Some(auth::attribute_context::Peer {
             labels: config.labels.clone(),
             ..peer(view.destination)

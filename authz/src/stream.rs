@@ -42,8 +42,10 @@ impl Stream {
         let config = self.config();
         config.filter_enabled.contains(rand::random())
             && config.filter_enabled_metadata.as_ref().is_none_or(|matcher| {
-                let metadata = cx.metadata(MetadataSource::Dynamic);
-                matcher.matches(metadata.get(&matcher.filter, &matcher.key).as_ref())
+                let before = cx.unread().count();
+                let value = cx.metadata(MetadataSource::Dynamic).at(&matcher.filter, &matcher.path);
+                // What can't be told switches nothing off.
+                cx.unread().count() > before || matcher.matches(value.as_ref())
             })
     }
 
@@ -193,7 +195,7 @@ impl Stream {
     fn timeout(&self) -> Duration {
         self.settings()
             .and_then(|settings| settings.callout.timeout)
-            .or(self.service().timeout)
+            .or_else(|| self.service().timeout)
             .unwrap_or(DEFAULT_TIMEOUT)
     }
 
@@ -215,6 +217,7 @@ impl Stream {
                     attribute(Attribute::ConnectionSubjectPeerCertificate),
                 ],
             },
+            certificate: config.include_peer_certificate.then(|| cx.peer_certificate()).flatten(),
             destination: Peer {
                 address: attribute(Attribute::DestinationAddress),
                 identities: [
@@ -302,8 +305,13 @@ impl HttpStream for Stream {
         if !self.enabled(cx) {
             return self.switched_off(cx);
         }
+        if self.authz.unreadable.refuses(cx.unread()) {
+            self.authz.unreadable.count(cx);
+            return self.refuse_unreadable(cx);
+        }
         match (self.body_limits(), awaited(&cx.request(), end)) {
             (Some(limits), Awaited::Whole { length }) => {
+                self.authz.unreadable.count(cx);
                 self.state = State::Buffering(limits, length);
                 if limits.allow_partial_message {
                     return HookStatus::Pause(StopMode::Watermark);

@@ -52,6 +52,10 @@ pub(crate) struct Stats {
     pub(crate) too_many_streams: Counter,
     /// Exchanges that were begun again.
     pub(crate) retried: Counter,
+    /// Requests whose endpoint the processor picked.
+    pub(crate) endpoint_picked: Counter,
+    /// Endpoints that it named and that are no addresses.
+    pub(crate) endpoint_invalid: Counter,
     /// Failed exchanges by their cause.
     pub(crate) call_failed: LabelledCounter,
 }
@@ -82,6 +86,8 @@ impl Stats {
             breaker_open: setup.counter("breaker_open")?,
             too_many_streams: setup.counter("too_many_streams")?,
             retried: setup.counter("retried")?,
+            endpoint_picked: setup.counter("endpoint_picked")?,
+            endpoint_invalid: setup.counter("endpoint_invalid")?,
             call_failed: setup.labelled_counter("call_failed", "cause")?,
         })
     }

@@ -21,6 +21,7 @@
 )]
 
 pub mod client;
+pub mod endpoint_picker;
 pub mod envoy;
 pub mod faulty;
 mod gateway;

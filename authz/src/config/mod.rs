@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) stat_prefix: String,
     pub(crate) headers: HeaderFilter,
     pub(crate) include_tls_session: bool,
+    pub(crate) include_peer_certificate: bool,
     pub(crate) encode_raw_headers: bool,
     pub(crate) mutation_rules: Option<MutationRules>,
     pub(crate) enable_dynamic_metadata_ingestion: bool,
@@ -116,7 +117,6 @@ impl Config {
             "V2 is gone: use V3",
         )?;
         let beyond = "a module can't do this: Envoy's module interface does not offer it";
-        refuse_if(include_peer_certificate, "include_peer_certificate", beyond)?;
         refuse_if(filter_metadata.is_some(), "filter_metadata", beyond)?;
         refuse_if(emit_filter_state_stats, "emit_filter_state_stats", beyond)?;
         let charged = charge_cluster_response_stats.is_some_and(|on| on.value);
@@ -182,6 +182,7 @@ impl Config {
                 disallowed_headers.as_ref(),
             )?,
             include_tls_session,
+            include_peer_certificate,
             encode_raw_headers,
             mutation_rules: decoder_header_mutation_rules
                 .as_ref()
@@ -268,6 +269,7 @@ impl Route {
             Some(Override::CheckSettings(settings)) => {
                 CheckSettings::read(settings).map_err(|error| error.in_field("check_settings"))?
             }
+            None if changes => CheckSettings::default(),
             None => {
                 return Err(ConfigError::field(
                     "override",
@@ -360,7 +362,6 @@ mod tests {
 
     #[test]
     fn what_a_module_can_not_do_is_refused_by_name() {
-        assert_eq!(refused(r#", "include_peer_certificate": true"#), "include_peer_certificate");
         assert_eq!(refused(r#", "emit_filter_state_stats": true"#), "emit_filter_state_stats");
         assert_eq!(refused(r#", "filter_metadata": {}"#), "filter_metadata");
         assert_eq!(refused(r#", "transport_api_version": "V2""#), "transport_api_version");

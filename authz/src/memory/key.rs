@@ -209,6 +209,7 @@ fn sent_parts(
     for peer in [view.source, view.destination] {
         out.part(peer.identity());
     }
+    out.option(view.certificate.as_deref());
     out.part(view.protocol);
     out.part(view.server_name);
     out.number(view.size);

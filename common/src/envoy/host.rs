@@ -110,6 +110,10 @@ pub trait HostWrite {
     fn metric(&mut self, id: MetricId, labels: &[&str], op: MetricOp);
     /// Makes Envoy choose the route again.
     fn clear_route_cache(&mut self);
+    /// Makes Envoy send the request to this host (`ip:port`) of the route's cluster. `strict` answers
+    /// 503 where there is none such; else the load balancer chooses another. `false` when Envoy does
+    /// not take the address.
+    fn set_override_host(&mut self, host: &str, strict: bool) -> bool;
     /// Sets a tag on the active tracing span, if there is one.
     fn tag_span(&mut self, key: &str, value: &str);
     /// A scheduler for this stream.

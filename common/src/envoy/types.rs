@@ -1,5 +1,7 @@
 //! The plain types in which a filter and Envoy speak of a stream.
 
+use std::collections::BTreeMap;
+
 /// One of the two directions of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -88,11 +90,49 @@ pub enum MetadataValue {
     String(Vec<u8>),
     /// A truth value.
     Bool(bool),
-    /// A list of numbers, strings and truth values.
+    /// A list.
     List(Vec<Self>),
+    /// An object. Envoy's module interface hands out none: it comes from the filter state.
+    Object(BTreeMap<String, Self>),
+    /// Null, from there, too.
+    Null,
     /// There is a value that Envoy's module interface does not hand out: an object, null, or a list
     /// that holds one of these or a list.
     Unreadable,
+}
+
+/// One step into a metadata value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathSegment {
+    /// To this key of an object.
+    Key(String),
+    /// To this place of a list.
+    Index(usize),
+}
+
+/// Where a metadata value stands in its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataPath {
+    /// The key in the namespace.
+    pub key: String,
+    /// The way from the value of that key inwards.
+    pub within: Vec<PathSegment>,
+}
+
+impl MetadataPath {
+    /// Follows the path from the value of its key. [`MetadataValue::Unreadable`] where that, or what
+    /// is on the way, can't be read.
+    #[must_use]
+    pub fn follow(&self, value: MetadataValue) -> Option<MetadataValue> {
+        self.within.iter().try_fold(value, |value, step| match (value, step) {
+            (MetadataValue::Object(mut fields), PathSegment::Key(key)) => fields.remove(key),
+            (MetadataValue::List(mut list), PathSegment::Index(index)) => {
+                (*index < list.len()).then(|| list.swap_remove(*index))
+            }
+            (MetadataValue::Unreadable, _) => Some(MetadataValue::Unreadable),
+            _ => None,
+        })
+    }
 }
 
 /// A log level of Envoy.

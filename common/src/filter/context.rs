@@ -18,7 +18,7 @@ use crate::envoy::host::Host;
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map, MetadataSource};
 use crate::filter::headers::{Headers, HeadersMut};
-use crate::filter::metadata::{Metadata, MetadataMut, Unread};
+use crate::filter::metadata::{Metadata, MetadataMut, Missing, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
 use crate::filter::timer::Timer;
 use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskFailure, TaskGuard};
@@ -181,6 +181,22 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         self.host.filter_state(key)
     }
 
+    /// The client's certificate as URL-encoded PEM, where Envoy's own `set_filter_state` in front put
+    /// `%DOWNSTREAM_PEER_CERT%` under the key `callout.peer_certificate`. `None` where there is none, and
+    /// where a client with a certificate finds no such filter, which is noted.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        const KEY: &str = "callout.peer_certificate";
+        // What Envoy's formatter prints for nothing.
+        let certificate = self.filter_state(KEY).filter(|text| text != b"-");
+        let missing =
+            certificate.is_none() && self.attribute_bool(Attribute::ConnectionMtls) == Some(true);
+        if missing {
+            self.unread.note(|| Missing::State { key: KEY, format: "%DOWNSTREAM_PEER_CERT%" });
+        }
+        certificate
+    }
+
     /// Stores a read-only string in the filter state; once per key and stream.
     pub fn set_filter_state(&mut self, key: &str, value: &[u8]) -> bool {
         self.host.set_filter_state(key, value)
@@ -189,6 +205,14 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
     /// Makes Envoy choose the route again when it is next asked for. Request path only.
     pub fn clear_route_cache(&mut self) {
         self.host.clear_route_cache();
+    }
+
+    /// Makes Envoy send the request to this host (`ip:port`) of the route's cluster, the first time that it
+    /// sends it; retries go by the load balancer. `strict` answers 503 where there is no such host, or
+    /// it is not healthy; else the load balancer chooses another. Request path only. `false` when Envoy
+    /// does not take the address.
+    pub fn set_override_host(&mut self, host: SocketAddr, strict: bool) -> bool {
+        self.host.set_override_host(&host.to_string(), strict)
     }
 
     /// Sets a tag on the active tracing span, if there is one.

@@ -1,6 +1,7 @@
 //! Metadata of the stream, its route and its cluster.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use callout_protos::envoy::config::core::v3 as core;
 use callout_protos::pbjson_types::{Any, ListValue, Struct, Value, value::Kind};
@@ -8,14 +9,30 @@ use prost::Message;
 
 use crate::api::text::sanitized;
 use crate::envoy::host::Host;
-use crate::envoy::types::{MetadataSource, MetadataValue};
+use crate::envoy::types::{MetadataPath, MetadataSource, MetadataValue};
+use crate::filter::nested;
 
-/// What could not be read of the metadata that a hook asked for: what the service is told then
-/// lacks it.
+/// What could not be read of what a hook asked for: what the service is told then lacks it.
 #[derive(Debug, Default)]
 pub struct Unread {
     count: Cell<u64>,
-    first: RefCell<Option<(String, String)>>,
+    first: RefCell<Option<Missing>>,
+}
+
+/// One thing that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// A value: its source, namespace and key.
+    Value(MetadataSource, String, String),
+    /// Typed metadata under this namespace.
+    Typed(String),
+    /// What Envoy's formatter would have put under this key of the filter state.
+    State {
+        /// The key.
+        key: &'static str,
+        /// The formatter.
+        format: &'static str,
+    },
 }
 
 impl Unread {
@@ -25,15 +42,16 @@ impl Unread {
         self.count.get()
     }
 
-    /// Namespace and key of the first; the key is empty for typed metadata. All is forgotten.
-    pub fn take_first(&self) -> Option<(String, String)> {
+    /// The first of them. All is forgotten.
+    pub fn take_first(&self) -> Option<Missing> {
         self.count.set(0);
         self.first.take()
     }
 
-    fn note(&self, namespace: &str, key: &str) {
+    /// Notes one.
+    pub(crate) fn note(&self, what: impl FnOnce() -> Missing) {
         if self.count.replace(self.count.get().saturating_add(1)) == 0 {
-            *self.first.borrow_mut() = Some((namespace.to_owned(), key.to_owned()));
+            *self.first.borrow_mut() = Some(what());
         }
     }
 }
@@ -61,10 +79,55 @@ impl<'a> Metadata<'a> {
         Self { host, source, unread }
     }
 
-    /// One value. Of an object, a list that holds objects, and null it tells only that it is there.
+    /// One value. Of an object, a list that holds objects, and null it tells only that it is there,
+    /// unless the filter state has it ([`nested`]).
     #[must_use]
     pub fn get(&self, namespace: &str, key: &str) -> Option<MetadataValue> {
-        self.host.metadata(self.source, namespace, key)
+        let found = self.host.metadata(self.source, namespace, key);
+        // What this suite wrote may be nowhere else: Envoy takes objects from modules since 1.40.
+        let hidden = match &found {
+            Some(MetadataValue::Unreadable) => true,
+            None => self.source == MetadataSource::Dynamic,
+            Some(_) => false,
+        };
+        if !hidden {
+            return found;
+        }
+        nested::read(self.host, self.source, namespace).remove(key).or(found)
+    }
+
+    /// The value at `path`. `None` where there is none, and where something on the way can't be read,
+    /// which is noted.
+    #[must_use]
+    pub fn at(&self, namespace: &str, path: &MetadataPath) -> Option<MetadataValue> {
+        let value = path.follow(self.get(namespace, &path.key)?)?;
+        if value == MetadataValue::Unreadable && !path.within.is_empty() {
+            self.note(namespace, &path.key);
+            return None;
+        }
+        Some(value)
+    }
+
+    /// The object at `path`. `None` where there is none, and where it can't be read, which is noted.
+    #[must_use]
+    pub fn object(
+        &self,
+        namespace: &str,
+        path: &MetadataPath,
+    ) -> Option<BTreeMap<String, MetadataValue>> {
+        match self.at(namespace, path)? {
+            MetadataValue::Object(fields) => Some(fields),
+            MetadataValue::Unreadable => {
+                self.note(namespace, &path.key);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn note(&self, namespace: &str, key: &str) {
+        let (namespace, key) = (namespace.to_owned(), key.to_owned());
+        self.unread.note(|| Missing::Value(self.source, namespace, key));
     }
 
     /// One value as Envoy's formatter prints it: a list as JSON. What can't be read is noted.
@@ -73,7 +136,7 @@ impl<'a> Metadata<'a> {
         match self.get(namespace, key)? {
             MetadataValue::String(text) => Some(text),
             MetadataValue::Unreadable => {
-                self.unread.note(namespace, key);
+                self.note(namespace, key);
                 None
             }
             other => serde_json::to_vec(&json(&other)).ok(),
@@ -83,10 +146,10 @@ impl<'a> Metadata<'a> {
     /// One value as Envoy's services are told it. `None` where there is none, and where it can't be
     /// read, which is noted.
     #[must_use]
-    pub fn value(&self, namespace: &str, key: &str) -> Option<Value> {
-        match self.get(namespace, key)? {
+    pub fn value(&self, namespace: &str, path: &MetadataPath) -> Option<Value> {
+        match self.at(namespace, path)? {
             MetadataValue::Unreadable => {
-                self.unread.note(namespace, key);
+                self.note(namespace, &path.key);
                 None
             }
             value => Some(message(value)),
@@ -97,15 +160,30 @@ impl<'a> Metadata<'a> {
     #[must_use]
     pub fn values(&self, namespace: &str) -> Vec<(String, MetadataValue)> {
         let mut values = Vec::new();
+        let mut hidden = Vec::new();
         for key in self.host.metadata_keys(self.source, namespace) {
             // A key that is not UTF-8 can't be asked for, nor sent.
             let key = String::from_utf8(key);
             let name = key.as_deref().unwrap_or_default();
-            match key.as_ref().ok().and_then(|key| self.get(namespace, key)) {
-                Some(MetadataValue::Unreadable) | None => self.unread.note(namespace, name),
+            let ask = |key: &String| self.host.metadata(self.source, namespace, key);
+            match key.as_ref().ok().and_then(ask) {
+                Some(MetadataValue::Unreadable) | None => hidden.push(name.to_owned()),
                 Some(value) => values.push((name.to_owned(), value)),
             }
         }
+        if hidden.is_empty() && self.source != MetadataSource::Dynamic {
+            return values;
+        }
+        let mut nested = nested::read(self.host, self.source, namespace);
+        for key in hidden {
+            match nested.remove(&key) {
+                Some(value) => values.push((key, value)),
+                None => self.note(namespace, &key),
+            }
+        }
+        let known = |key: &String| values.iter().any(|(name, _)| name == key);
+        nested.retain(|key, _| !known(key));
+        values.extend(nested);
         values
     }
 
@@ -121,7 +199,7 @@ impl<'a> Metadata<'a> {
         }
         for namespace in typed {
             if !self.host.reads_typed_metadata() {
-                self.unread.note(namespace, "");
+                self.unread.note(|| Missing::Typed(namespace.clone()));
             } else if let Some((type_url, value)) = self.typed(namespace) {
                 let any = Any { type_url: sanitized(&type_url), value: value.into() };
                 into.typed_filter_metadata.insert(namespace.clone(), any);
@@ -164,7 +242,7 @@ const fn rounded(bytes: usize) -> usize {
 }
 
 /// Values as a `Struct`.
-fn fields(values: Vec<(String, MetadataValue)>) -> Struct {
+fn fields(values: impl IntoIterator<Item = (String, MetadataValue)>) -> Struct {
     Struct { fields: values.into_iter().map(|(key, value)| (key, message(value))).collect() }
 }
 
@@ -176,7 +254,8 @@ fn message(value: MetadataValue) -> Value {
         MetadataValue::List(list) => {
             Kind::ListValue(ListValue { values: list.into_iter().map(message).collect() })
         }
-        MetadataValue::Unreadable => Kind::NullValue(0),
+        MetadataValue::Object(values) => Kind::StructValue(fields(values)),
+        MetadataValue::Null | MetadataValue::Unreadable => Kind::NullValue(0),
     };
     Value { kind: Some(kind) }
 }
@@ -192,7 +271,10 @@ fn json(value: &MetadataValue) -> serde_json::Value {
         MetadataValue::String(text) => sanitized(text).into(),
         MetadataValue::Bool(truth) => (*truth).into(),
         MetadataValue::List(list) => list.iter().map(json).collect(),
-        MetadataValue::Unreadable => serde_json::Value::Null,
+        MetadataValue::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+        }
+        MetadataValue::Null | MetadataValue::Unreadable => serde_json::Value::Null,
     }
 }
 
@@ -228,10 +310,13 @@ impl<'a> MetadataMut<'a> {
     }
 
     /// Merges a `Struct`. Before Envoy 1.40 only its numbers, strings and truth values can be set:
-    /// `false` when others had to be left out.
+    /// `false` when others had to be left out. What Envoy does not hand to modules again is kept for
+    /// the filters of this suite behind ([`nested`]).
     pub fn merge_struct(&mut self, namespace: &str, values: &Struct) -> bool {
-        if self.host.merge_metadata(namespace, &values.encode_to_vec()) {
-            return true;
+        let merged = self.host.merge_metadata(namespace, &values.encode_to_vec());
+        let kept = nested::write(self.host, namespace, values, merged);
+        if merged {
+            return kept;
         }
         values.fields.iter().fold(true, |whole, (key, value)| {
             let flat = match &value.kind {
@@ -253,6 +338,7 @@ impl<'a> MetadataMut<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envoy::types::PathSegment;
     use crate::testing::FakeHost;
 
     const NAMESPACE: &str = "n";
@@ -286,7 +372,8 @@ mod tests {
         let Some(Kind::ListValue(sent)) = &fields["list"].kind else { panic!("not a list") };
         assert_eq!(sent.values.len(), 3);
         assert_eq!(unread.count(), 1);
-        assert_eq!(unread.take_first(), Some((NAMESPACE.to_owned(), "object".to_owned())));
+        let missing = (MetadataSource::Dynamic, NAMESPACE.to_owned(), "object".to_owned());
+        assert_eq!(unread.take_first(), Some(Missing::Value(missing.0, missing.1, missing.2)));
     }
 
     #[test]
@@ -305,7 +392,52 @@ mod tests {
         let (host, unread) = (FakeHost::default(), Unread::default());
         let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
         metadata.collect(&[], &["t".to_owned()], &mut core::Metadata::default());
-        assert_eq!(unread.take_first(), Some(("t".to_owned(), String::new())));
+        assert_eq!(unread.take_first(), Some(Missing::Typed("t".to_owned())));
+    }
+
+    #[test]
+    fn what_the_filter_state_has_is_read_sent_and_followed() {
+        let mut host = host(&[("flat", list()), ("object", MetadataValue::Unreadable)]);
+        let state = br#"{"flat": 0, "object": {"list": [{"k": "v"}], "n": null}}"#;
+        host.filter_state.insert("callout.dynamic_metadata.n".to_owned(), state.to_vec());
+        let written: Struct = serde_json::from_str(r#"{"own": {"k": "w"}}"#).unwrap();
+        // This host takes no `Struct`, as Envoy before 1.40.
+        assert!(!MetadataMut::new(&mut host).merge_struct(NAMESPACE, &written));
+        let unread = Unread::default();
+        let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
+        let mut context = core::Metadata::default();
+        metadata.collect(&[NAMESPACE.to_owned()], &[], &mut context);
+        let fields = &context.filter_metadata[NAMESPACE].fields;
+        let mut keys: Vec<&str> = fields.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["flat", "object", "own"]);
+        assert_eq!(metadata.get(NAMESPACE, "flat"), Some(list()));
+        let text = |key: &str, within: &[PathSegment]| {
+            let path = MetadataPath { key: key.to_owned(), within: within.to_vec() };
+            metadata.at(NAMESPACE, &path)
+        };
+        let key = |key: &str| PathSegment::Key(key.to_owned());
+        let string = |text: &str| Some(MetadataValue::String(text.as_bytes().to_vec()));
+        assert_eq!(text("object", &[key("list"), PathSegment::Index(0), key("k")]), string("v"));
+        assert_eq!(text("own", &[key("k")]), string("w"));
+        assert_eq!(text("object", &[key("none")]), None);
+        assert_eq!(unread.count(), 0);
+        assert_eq!(metadata.printed(NAMESPACE, "own").as_deref(), Some(r#"{"k":"w"}"#.as_bytes()));
+    }
+
+    #[test]
+    fn a_path_into_what_can_not_be_read_is_noted() {
+        let host = host(&[("object", MetadataValue::Unreadable)]);
+        let unread = Unread::default();
+        let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
+        let path = |within: &[PathSegment]| MetadataPath {
+            key: "object".to_owned(),
+            within: within.to_vec(),
+        };
+        assert_eq!(metadata.at(NAMESPACE, &path(&[])), Some(MetadataValue::Unreadable));
+        assert_eq!(unread.count(), 0);
+        assert_eq!(metadata.at(NAMESPACE, &path(&[PathSegment::Index(0)])), None);
+        assert_eq!(unread.count(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod context;
 pub mod timer;
 pub mod decision;
 pub mod metadata;
+pub mod nested;
 pub mod headers;
 pub mod stats;
 

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use crate::api::config::ConfigError;
 use crate::filter::context::StreamContext;
-use crate::filter::metadata::Unread;
+use crate::filter::metadata::{Missing, Unread};
+use crate::filter::nested;
 use crate::filter::stats::{Counter, Setup};
 
 /// `callout.on_unreadable_metadata`.
@@ -61,7 +62,7 @@ impl UnreadableMetadata {
         if count == 0 {
             return;
         }
-        let (namespace, key) = cx.unread().take_first().unwrap_or_default();
+        let first = cx.unread().take_first();
         cx.count_by(self.counter, count);
         if self.warned.swap(true, Ordering::Relaxed) {
             return;
@@ -70,19 +71,29 @@ impl UnreadableMetadata {
             OnUnreadable::Omit => "is left out of what the service is told",
             OnUnreadable::Fail => "makes requests fail",
         };
-        if key.is_empty() {
-            tracing::warn!(
+        let filter = self.filter;
+        match first {
+            Some(Missing::Value(source, namespace, key)) => {
+                let way_out = nested::remedy(source, &namespace)
+                    .map(|yaml| format!("; to have it read put in front: {yaml}"))
+                    .unwrap_or_default();
+                tracing::warn!(
+                    namespace,
+                    key,
+                    "{filter}: a metadata value that is an object, null, or a list with these, which Envoy does not hand to modules, {effect}{way_out}"
+                );
+            }
+            Some(Missing::Typed(namespace)) => tracing::warn!(
                 namespace,
-                "{}: typed metadata, which Envoy hands to modules since 1.40, {effect}",
-                self.filter
-            );
-        } else {
-            tracing::warn!(
-                namespace,
-                key,
-                "{}: a metadata value that is an object, null, or a list with these, which Envoy does not hand to modules, {effect}",
-                self.filter
-            );
+                "{filter}: typed metadata, which Envoy hands to modules since 1.40, {effect}"
+            ),
+            Some(Missing::State { key, format }) => {
+                let yaml = nested::in_front(key, format);
+                tracing::warn!(
+                    "{filter}: {format}, which Envoy does not hand to modules, {effect}; to have it read put in front: {yaml}"
+                );
+            }
+            None => {}
         }
     }
 }

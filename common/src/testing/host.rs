@@ -47,6 +47,8 @@ pub struct FakeHost {
     pub resets: Vec<String>,
     /// How often the route cache was cleared.
     pub route_cache_cleared: usize,
+    /// Hosts that requests were to go to, and whether there alone.
+    pub override_hosts: Vec<(String, bool)>,
     /// The buffer limit in bytes; 0 means none.
     pub buffer_limit: u64,
     /// What a filter behind answers as soon as the request is let go on.
@@ -341,6 +343,11 @@ impl HostWrite for FakeHost {
 
     fn clear_route_cache(&mut self) {
         self.route_cache_cleared += 1;
+    }
+
+    fn set_override_host(&mut self, host: &str, strict: bool) -> bool {
+        self.override_hosts.push((host.to_owned(), strict));
+        true
     }
 
     fn tag_span(&mut self, _: &str, _: &str) {}

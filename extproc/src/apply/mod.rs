@@ -26,6 +26,7 @@ use crate::apply::body::Bodies;
 use crate::apply::state::Stream;
 use crate::call::event::{Context, Event};
 use crate::call::exchange::{Exchange, Place};
+use crate::decide::endpoint::Picked;
 use crate::decide::immediate;
 use crate::decide::machine::{Action, LengthRule, OutboundMessage, Target};
 use crate::decide::mutate;
@@ -173,7 +174,12 @@ impl Stream {
             }
             Action::RestoreLength(direction) => self.lengths.restore(cx, direction),
             Action::ClearRouteCache => cx.clear_route_cache(),
-            Action::Metadata { values, typed } => self.keep_metadata(cx, values, &typed),
+            Action::Metadata { values, typed } => {
+                let choice = self.config().callout.override_host.as_ref();
+                let picked = choice.map(|choice| choice.by_metadata(values.as_ref()));
+                self.pick(cx, picked).map_err(Rejected::Answer)?;
+                self.keep_metadata(cx, values, &typed);
+            }
             Action::Count(stat) => cx.count(stats.of(stat)),
             Action::Release(direction) => {
                 let goes = self.let_go(cx, direction, &mut outcome.bodies);
@@ -394,6 +400,21 @@ impl Stream {
         }
     }
 
+    /// Has the request sent to the endpoint that an answer picked.
+    fn pick(&self, cx: &mut Context<'_>, picked: Option<Picked>) -> Result<(), &'static str> {
+        let stats = self.filter.stats;
+        let strict = self.config().callout.override_host.as_ref().is_some_and(|one| one.strict);
+        match picked {
+            None | Some(Picked::Nothing) => return Ok(()),
+            Some(Picked::Endpoint(host)) if cx.set_override_host(host, strict) => {
+                cx.count(stats.endpoint_picked);
+                return Ok(());
+            }
+            Some(Picked::Endpoint(_) | Picked::Invalid) => cx.count(stats.endpoint_invalid),
+        }
+        if strict { Err("ext_proc_endpoint_is_not_an_address") } else { Ok(()) }
+    }
+
     fn edit(
         &mut self,
         cx: &mut Context<'_>,
@@ -428,6 +449,11 @@ impl Stream {
             self.config().callout.append_action,
         )?;
         cx.count_by(self.filter.stats.rejected_header_mutations, plan.rejected);
+        if map == Map::Request
+            && let Some(choice) = &self.config().callout.override_host
+        {
+            self.pick(cx, Some(choice.by_headers(&plan.ops)))?;
+        }
         if plan.ops.is_empty() {
             return Ok(());
         }

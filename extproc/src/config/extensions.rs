@@ -15,6 +15,7 @@ use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
 
+use crate::decide::endpoint::{EndpointChoice, EndpointFields};
 use crate::decide::machine::{BodyLimit, Cause, Chunking, OnError, Settings};
 use crate::decide::skip::Skip;
 
@@ -32,6 +33,7 @@ pub(crate) struct Fields {
     calls: Calls,
     append_action: bool,
     chunking: Option<ChunkingFields>,
+    override_host: Option<EndpointFields>,
     on_unreadable_metadata: OnUnreadable,
     header_limits: HeaderLimitFields,
 }
@@ -143,6 +145,8 @@ pub(crate) struct Callout {
     /// `append_action` of the processor's header changes counts.
     pub(crate) append_action: bool,
     pub(crate) chunking: Option<Chunking>,
+    /// Where the processor names the endpoint that the request goes to.
+    pub(crate) override_host: Option<EndpointChoice>,
     pub(crate) on_unreadable_metadata: OnUnreadable,
     pub(crate) header_limits: HeaderLimits,
 }
@@ -160,6 +164,7 @@ impl Callout {
             calls,
             append_action,
             chunking,
+            override_host,
             on_unreadable_metadata,
             header_limits,
         } = fields;
@@ -188,6 +193,10 @@ impl Callout {
                     Ok::<_, ConfigError>(Chunking { min_bytes, max_delay })
                 })
                 .transpose()?,
+            override_host: override_host
+                .map(EndpointChoice::configure)
+                .transpose()
+                .map_err(|error| error.in_field("override_host"))?,
             on_unreadable_metadata,
             header_limits: HeaderLimits::configure("extproc", header_limits)
                 .map_err(|error| error.in_field("header_limits"))?,
@@ -259,6 +268,7 @@ mod tests {
         assert_eq!(path(r#"{"body_limit": {"bytes": 0, "over": "skip"}}"#), "body_limit.bytes");
         assert_eq!(path(r#"{"stall_timeout": "0s"}"#), "stall_timeout");
         assert_eq!(path(r#"{"chunking": {"min_bytes": 0}}"#), "chunking.min_bytes");
+        assert_eq!(path(r#"{"override_host": {}}"#), "override_host.header");
         assert_eq!(path(r#"{"skip": {"paths": [{}]}}"#), "skip.paths[0].match_pattern");
         let breaker = r#"{"breaker": {"consecutive_failures": 0}}"#;
         assert_eq!(path(breaker), "breaker.consecutive_failures");

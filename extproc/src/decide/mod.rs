@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub(crate) mod machine;
+pub(crate) mod endpoint;
 pub(crate) mod immediate;
 pub(crate) mod mutate;
 pub(crate) mod skip;

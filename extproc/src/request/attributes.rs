@@ -8,7 +8,7 @@ use callout_common::api::attribute_paths::{AttributePath, Named};
 use callout_common::api::cel::{Expression, Outcome};
 use callout_common::api::text::sanitized;
 use callout_common::envoy::attributes::{Attribute as Id, Kind as Attribute, NAMED};
-use callout_common::envoy::types::MetadataSource;
+use callout_common::envoy::types::{MetadataPath, MetadataSource, PathSegment};
 use callout_common::{ConfigError, StreamContext};
 use callout_protos::pbjson_types::{Struct, Value, value::Kind};
 
@@ -21,8 +21,8 @@ enum Source {
     Attribute(Attribute),
     /// When the request began.
     Time,
-    /// One value of metadata: its source, namespace and key.
-    Metadata(MetadataSource, String, String),
+    /// One value of metadata: its source, namespace and place.
+    Metadata(MetadataSource, String, MetadataPath),
     Expression(Arc<Expression>),
 }
 
@@ -72,9 +72,9 @@ impl Source {
         }
         let named = Named::read(name)?;
         if let Named::One(path) = &named
-            && let Some((source, namespace, key)) = metadata(path)
+            && let Some((source, namespace, path)) = metadata(path)
         {
-            return Ok(Self::Metadata(source, namespace, key));
+            return Ok(Self::Metadata(source, namespace, path));
         }
         if let Some(path) = named.paths().iter().find(|path| !is_readable(path)) {
             return Err(ConfigError::without_path(format!(
@@ -96,8 +96,8 @@ impl Source {
             Self::Attribute(Attribute::Number(id)) => {
                 Kind::NumberValue(cx.attribute_int(*id)? as f64)
             }
-            Self::Metadata(source, namespace, key) => {
-                cx.metadata(*source).value(namespace, key)?.kind?
+            Self::Metadata(source, namespace, path) => {
+                cx.metadata(*source).value(namespace, path)?.kind?
             }
             Self::Time => Kind::StringValue(rfc3339(time)),
             Self::Expression(expression) => match expression.evaluate(cx)? {
@@ -113,8 +113,8 @@ impl Source {
     }
 }
 
-/// The value of metadata that a path stands for: flat ones can be read one by one.
-fn metadata(path: &AttributePath) -> Option<(MetadataSource, String, String)> {
+/// The value of metadata that a path stands for.
+fn metadata(path: &AttributePath) -> Option<(MetadataSource, String, MetadataPath)> {
     let parts = path.parts();
     let (source, rest) = match parts.as_slice() {
         ["metadata", rest @ ..] => (MetadataSource::Dynamic, rest),
@@ -124,8 +124,10 @@ fn metadata(path: &AttributePath) -> Option<(MetadataSource, String, String)> {
         _ => return None,
     };
     match rest {
-        ["filter_metadata", namespace, key] => {
-            Some((source, (*namespace).to_owned(), (*key).to_owned()))
+        ["filter_metadata", namespace, key, within @ ..] => {
+            let key = (*key).to_owned();
+            let within = within.iter().map(|key| PathSegment::Key((*key).to_owned())).collect();
+            Some((source, (*namespace).to_owned(), MetadataPath { key, within }))
         }
         _ => None,
     }
@@ -224,6 +226,7 @@ mod tests {
             "xds.cluster_metadata.filter_metadata.a.c",
             "xds.upstream_host_metadata.filter_metadata['a']['c']",
             "metadata.filter_metadata['a']['c']",
+            "xds.route_metadata.filter_metadata['a']['b']['c']",
         ] {
             assert_eq!(sources(name), Ok(1), "{name}");
         }
@@ -233,7 +236,7 @@ mod tests {
             ("metadata['x']", "metadata.x"),
             ("xds.node", "xds.node"),
             ("size(xds.virtual_host_metadata['a'])", "xds.virtual_host_metadata.a"),
-            ("xds.route_metadata.filter_metadata['a']['b']['c']", "filter_metadata.a.b.c"),
+            ("xds.route_metadata.filter_metadata['a']", "filter_metadata.a"),
             ("xds.route_metadata.filter_metadata['a-b']['c'] + ''", "filter_metadata['a-b'].c"),
             ("request.headers['a'] + request.time", "request.time"),
             ("request.size +", "CEL"),

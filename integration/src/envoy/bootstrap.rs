@@ -258,6 +258,8 @@ pub struct Bootstrap {
     pub service: Option<u16>,
     /// Whether Envoy speaks HTTP/2 to the upstream.
     pub http2_upstream: bool,
+    /// Ports of further hosts of the upstream.
+    pub more_hosts: Vec<u16>,
     upstream: u16,
 }
 
@@ -268,7 +270,18 @@ impl Bootstrap {
         let routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}})];
         let (hcm, listener, cluster) = (json!({}), json!({}), json!({}));
         let (service, http2_upstream) = (None, false);
-        Self { filters, routes, hcm, listener, cluster, service, http2_upstream, upstream: port }
+        let more_hosts = Vec::new();
+        Self {
+            filters,
+            routes,
+            hcm,
+            listener,
+            cluster,
+            service,
+            http2_upstream,
+            more_hosts,
+            upstream: port,
+        }
     }
 
     /// With `typed_per_filter_config` on the first route.
@@ -326,10 +339,11 @@ impl Bootstrap {
         } else {
             json!({"http_protocol_options": {"enable_trailers": true}})
         };
-        let upstream = cluster("upstream", self.upstream, protocol);
+        let hosts = [&[self.upstream], self.more_hosts.as_slice()].concat();
+        let upstream = cluster("upstream", &hosts, protocol);
         let mut clusters = vec![merge(upstream, self.cluster.clone())];
         if let Some(port) = self.service {
-            clusters.push(cluster("service", port, json!({"http2_protocol_options": {}})));
+            clusters.push(cluster("service", &[port], json!({"http2_protocol_options": {}})));
         }
         json!({
             "node": {"id": "n", "cluster": "c", "metadata": {"labels": {"zone": "z", "number": 1}}},
@@ -360,7 +374,13 @@ impl Bootstrap {
     }
 }
 
-fn cluster(name: &str, port: u16, protocol: Value) -> Value {
+fn cluster(name: &str, ports: &[u16], protocol: Value) -> Value {
+    let endpoint = |port: &u16| {
+        json!({"endpoint": {"address": {"socket_address": {
+            "address": "127.0.0.1", "port_value": port,
+        }}}})
+    };
+    let endpoints: Vec<Value> = ports.iter().map(endpoint).collect();
     json!({
         "name": name,
         "type": "STATIC",
@@ -371,10 +391,6 @@ fn cluster(name: &str, port: u16, protocol: Value) -> Value {
                 "explicit_http_config": protocol,
             },
         },
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": {"socket_address": {
-                "address": "127.0.0.1", "port_value": port,
-            }}}},
-        ]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     })
 }

@@ -7,15 +7,15 @@ use callout_common::api::config::refuse_if;
 use callout_common::api::format::{CommandOperator, SubstitutionFormat};
 use callout_common::api::matching::{HeaderMatcher, StringMatcher};
 use callout_common::api::node::Node;
-use callout_common::envoy::types::MetadataSource;
+use callout_common::envoy::types::{MetadataPath, MetadataSource, PathSegment};
 use callout_protos::envoy::config::route::v3 as route;
 use callout_protos::envoy::r#type::matcher::v3::AddressMatcher;
 use callout_protos::envoy::r#type::metadata::v3::MetadataKey;
-use callout_protos::envoy::r#type::metadata::v3::metadata_key::PathSegment;
-use callout_protos::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
+use callout_protos::envoy::r#type::metadata::v3::metadata_key as proto_key;
 use callout_protos::pbjson_types::UInt32Value;
 use callout_protos::xds::core::v3::CidrRange;
 use ipnet::IpNet;
+use proto_key::path_segment::Segment;
 use route::query_parameter_matcher::QueryParameterMatchSpecifier;
 use route::rate_limit::action::meta_data::Source;
 use route::rate_limit::action::{self as proto, ActionSpecifier};
@@ -238,9 +238,9 @@ fn template(text: &str) -> Result<SubstitutionFormat, String> {
 fn metadata(config: &proto::MetaData) -> Result<Action, ConfigError> {
     let proto::MetaData { descriptor_key, metadata_key, default_value, source, skip_if_absent } =
         config;
-    let MetadataKey { key: namespace, path } =
+    let metadata_key =
         metadata_key.as_ref().ok_or_else(|| ConfigError::field("metadata_key", "is required"))?;
-    let (key, index) = metadata_path(path).map_err(under("metadata_key"))?;
+    let (namespace, path) = place(metadata_key).map_err(under("metadata_key"))?;
     let source = match Source::try_from(*source) {
         Ok(Source::Dynamic) => MetadataSource::Dynamic,
         Ok(Source::RouteEntry) => MetadataSource::Route,
@@ -252,29 +252,28 @@ fn metadata(config: &proto::MetaData) -> Result<Action, ConfigError> {
         key: required(descriptor_key, "descriptor_key")?,
         value: Value::Metadata {
             source,
-            namespace: required(namespace, "metadata_key.key")?,
-            key,
-            index,
+            namespace,
+            path,
             default: default_value.clone(),
             skip: *skip_if_absent,
         },
     })
 }
 
-/// The key of a metadata path, and the place in the list that is there, if it names one.
-fn metadata_path(path: &[PathSegment]) -> Result<(String, Option<usize>), ConfigError> {
-    let segments: Vec<Option<&Segment>> =
-        path.iter().map(|segment| segment.segment.as_ref()).collect();
-    match segments.as_slice() {
-        [] => Err(ConfigError::field("path", "is required")),
-        [Some(Segment::Key(key))] if !key.is_empty() => Ok((key.clone(), None)),
-        [Some(Segment::Key(key)), Some(Segment::Index(index))] if !key.is_empty() => {
-            Ok((key.clone(), Some(usize::try_from(*index).unwrap_or(usize::MAX))))
+/// The namespace of a `MetadataKey`, and the place in it.
+pub(super) fn place(config: &MetadataKey) -> Result<(String, MetadataPath), ConfigError> {
+    let MetadataKey { key: namespace, path } = config;
+    let step = |(index, segment): (usize, &proto_key::PathSegment)| match &segment.segment {
+        Some(Segment::Key(key)) if !key.is_empty() => Ok(PathSegment::Key(key.clone())),
+        Some(Segment::Index(place)) if index > 0 => {
+            Ok(PathSegment::Index(usize::try_from(*place).unwrap_or(usize::MAX)))
         }
-        [Some(Segment::Key(key)), _, ..] if !key.is_empty() => Err(ConfigError::field(
-            "path",
-            "is not supported beyond a key and the place in a list: modules can't read objects within metadata",
-        )),
-        _ => Err(ConfigError::field("path[0].key", "is required")),
-    }
+        _ => Err(ConfigError::field(format!("path[{index}].key"), "is required")),
+    };
+    let steps: Vec<_> = path.iter().enumerate().map(step).collect::<Result<_, _>>()?;
+    let mut steps = steps.into_iter();
+    let Some(PathSegment::Key(key)) = steps.next() else {
+        return Err(ConfigError::field("path", "is required"));
+    };
+    Ok((required(namespace, "key")?, MetadataPath { key, within: steps.collect() }))
 }

@@ -7,7 +7,7 @@ use callout_common::api::cel::Expression;
 use callout_common::api::format::SubstitutionFormat;
 use callout_common::api::matching::{HeaderMatcher, StringMatcher};
 use callout_common::api::text::sanitized;
-use callout_common::envoy::types::{MetadataSource, MetadataValue};
+use callout_common::envoy::types::{MetadataPath, MetadataSource, MetadataValue};
 use ipnet::IpNet;
 
 use super::entry::{DescriptorEntry, query_value};
@@ -59,9 +59,7 @@ pub(super) enum Value {
     Metadata {
         source: MetadataSource,
         namespace: String,
-        key: String,
-        /// The place in the list that is there.
-        index: Option<usize>,
+        path: MetadataPath,
         default: String,
         skip: bool,
     },
@@ -138,13 +136,9 @@ impl Action {
                     _ => DescriptorEntry::Failed,
                 }
             }
-            Value::Metadata { source, namespace, key, index, default, skip } => {
-                let text = match (request.metadata(*source, namespace, key), index) {
-                    (Some(MetadataValue::String(text)), None) => sanitized(&text),
-                    (Some(MetadataValue::List(list)), Some(index)) => match list.get(*index) {
-                        Some(MetadataValue::String(text)) => sanitized(text),
-                        _ => String::new(),
-                    },
+            Value::Metadata { source, namespace, path, default, skip } => {
+                let text = match request.metadata(*source, namespace, path) {
+                    Some(MetadataValue::String(text)) => sanitized(&text),
                     _ => String::new(),
                 };
                 or_default(text, default).map_or_else(|| absent(*skip), entry)

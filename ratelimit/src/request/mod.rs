@@ -7,24 +7,27 @@ mod entry;
 mod extension;
 mod inputs;
 mod hits;
+mod limit_override;
 pub(crate) mod traffic;
 pub(crate) mod view;
+
+use std::collections::BTreeMap;
 
 use callout_common::ConfigError;
 use callout_common::api::cel::AttributeSource;
 use callout_common::api::config::refuse_if;
 use callout_common::api::format::{CommandOperator, SubstitutionFormat};
-use callout_common::envoy::types::{MetadataSource, MetadataValue};
+use callout_common::envoy::types::{MetadataPath, MetadataSource, MetadataValue};
 use callout_protos::envoy::config::route::v3 as route;
 use callout_protos::envoy::extensions::common::ratelimit::v3 as common;
-use callout_protos::pbjson_types::{UInt32Value, UInt64Value};
-use common::rate_limit_descriptor::{Entry, RateLimitOverride};
+use callout_protos::pbjson_types::UInt64Value;
+use common::rate_limit_descriptor::Entry;
 use route::rate_limit::XRateLimitOption;
-use route::rate_limit::r#override::OverrideSpecifier;
 
 use actions::Action;
 use entry::DescriptorEntry as MadeEntry;
 use hits::Hits;
+use limit_override::Override;
 
 /// What descriptors are made of.
 pub(crate) trait Request {
@@ -34,9 +37,19 @@ pub(crate) trait Request {
     fn remote_ip(&self) -> Option<std::net::IpAddr>;
     /// The upstream cluster.
     fn cluster(&self) -> Option<&[u8]>;
-    /// A flat metadata value.
-    fn metadata(&self, source: MetadataSource, namespace: &str, key: &str)
-    -> Option<MetadataValue>;
+    /// A metadata value.
+    fn metadata(
+        &self,
+        source: MetadataSource,
+        namespace: &str,
+        path: &MetadataPath,
+    ) -> Option<MetadataValue>;
+    /// An object of the dynamic metadata.
+    fn object(
+        &self,
+        namespace: &str,
+        path: &MetadataPath,
+    ) -> Option<BTreeMap<String, MetadataValue>>;
     /// What an operator of a template stands for.
     fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>>;
     /// What expressions are about.
@@ -47,7 +60,7 @@ pub(crate) trait Request {
 #[derive(Debug, Clone)]
 pub(crate) struct Limit {
     actions: Vec<Action>,
-    limit: Option<RateLimitOverride>,
+    limit: Option<Override>,
     hits: Option<Hits>,
     pub(crate) on_stream_done: bool,
     /// It asks for the bytes of a body.
@@ -94,7 +107,11 @@ impl Limit {
             counts_bytes: actions.iter().any(Action::counts_bytes)
                 || hits.as_ref().is_some_and(Hits::counts_bytes),
             actions,
-            limit: limit.as_ref().map(fixed_override).transpose()?,
+            limit: limit
+                .as_ref()
+                .map(Override::configure)
+                .transpose()
+                .map_err(|error| error.in_field("limit"))?,
             hits,
             on_stream_done: *apply_on_stream_done,
             x_ratelimit_headers: match XRateLimitOption::try_from(*x_ratelimit_option) {
@@ -123,7 +140,7 @@ impl Limit {
         Some(Descriptor {
             message: common::RateLimitDescriptor {
                 entries,
-                limit: self.limit,
+                limit: self.limit.as_ref().and_then(|limit| limit.of(request)),
                 hits_addend,
                 is_negative_hits,
             },
@@ -137,22 +154,6 @@ fn asks_for_bytes(template: &SubstitutionFormat) -> bool {
     template.operators().any(|operator| {
         matches!(operator, CommandOperator::BytesReceived | CommandOperator::BytesSent)
     })
-}
-
-fn fixed_override(config: &route::rate_limit::Override) -> Result<RateLimitOverride, ConfigError> {
-    match &config.override_specifier {
-        Some(OverrideSpecifier::RateLimit(limit)) => {
-            let route::rate_limit::r#override::RateLimitOverride { requests_per_unit, unit } =
-                *limit;
-            let unit_multiplier: Option<UInt32Value> = None;
-            Ok(RateLimitOverride { requests_per_unit, unit, unit_multiplier })
-        }
-        Some(OverrideSpecifier::DynamicMetadata(_)) => Err(ConfigError::field(
-            "limit.dynamic_metadata",
-            "is not supported: modules can read flat values only",
-        )),
-        None => Err(ConfigError::field("limit", "is empty")),
-    }
 }
 
 /// What limits make of a request.
@@ -183,6 +184,7 @@ pub(crate) mod tests {
 
     use callout_common::Map;
     use callout_common::envoy::attributes::Attribute;
+    use common::rate_limit_descriptor::RateLimitOverride;
 
     use super::*;
 
@@ -206,11 +208,26 @@ pub(crate) mod tests {
         fn cluster(&self) -> Option<&[u8]> {
             self.cluster.map(str::as_bytes)
         }
-        fn metadata(&self, _: MetadataSource, namespace: &str, key: &str) -> Option<MetadataValue> {
+        fn metadata(
+            &self,
+            _: MetadataSource,
+            namespace: &str,
+            path: &MetadataPath,
+        ) -> Option<MetadataValue> {
             self.metadata
                 .iter()
-                .find(|((ns, k), _)| *ns == namespace && *k == key)
-                .map(|(_, value)| value.clone())
+                .find(|((ns, k), _)| *ns == namespace && *k == path.key)
+                .and_then(|(_, value)| path.follow(value.clone()))
+        }
+        fn object(
+            &self,
+            namespace: &str,
+            path: &MetadataPath,
+        ) -> Option<BTreeMap<String, MetadataValue>> {
+            match self.metadata(MetadataSource::Dynamic, namespace, path) {
+                Some(MetadataValue::Object(fields)) => Some(fields),
+                _ => None,
+            }
         }
         fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {
             let CommandOperator::Request { names, .. } = operator else { return None };

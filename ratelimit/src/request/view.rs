@@ -1,11 +1,12 @@
 //! A request as what descriptors are made of.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use callout_common::api::cel::AttributeSource;
 use callout_common::api::format::CommandOperator;
 use callout_common::envoy::attributes::Attribute;
-use callout_common::envoy::types::{MetadataSource, MetadataValue};
+use callout_common::envoy::types::{MetadataPath, MetadataSource, MetadataValue};
 use callout_common::envoy::version::EnvoyVersion;
 use callout_common::{Direction, Map, StreamContext};
 
@@ -40,9 +41,17 @@ impl<E: Send + 'static> Request for View<'_, '_, E> {
         &self,
         source: MetadataSource,
         namespace: &str,
-        key: &str,
+        path: &MetadataPath,
     ) -> Option<MetadataValue> {
-        self.cx.metadata(source).get(namespace, key)
+        self.cx.metadata(source).at(namespace, path)
+    }
+
+    fn object(
+        &self,
+        namespace: &str,
+        path: &MetadataPath,
+    ) -> Option<BTreeMap<String, MetadataValue>> {
+        self.cx.metadata(MetadataSource::Dynamic).object(namespace, path)
     }
 
     fn operator(&self, operator: &CommandOperator) -> Option<Vec<u8>> {

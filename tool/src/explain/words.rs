@@ -473,6 +473,18 @@ pub(crate) const ENTRIES: &[Entry] = &[
         remedy: "",
     },
     Entry {
+        word: "endpoint_picked",
+        kind: "counter",
+        meaning: "Requests whose endpoint the processor picked (callout.override_host).",
+        remedy: "",
+    },
+    Entry {
+        word: "endpoint_invalid",
+        kind: "counter",
+        meaning: "Endpoints that the processor named and that are no addresses.",
+        remedy: "Make the processor name an IP address with a port.",
+    },
+    Entry {
         word: "too_many_streams",
         kind: "counter",
         meaning: "Exchanges that were not begun because of callout.max_streams.",

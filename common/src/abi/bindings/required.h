@@ -68,6 +68,8 @@ bool CALLBACK(http_filter_get_attribute_bool)(void* filter, envoy_dynamic_module
 const void* CALLBACK(get_most_specific_route_config)(void* filter);
 uint32_t CALLBACK(http_filter_get_worker_index)(void* filter);
 bool CALLBACK(http_get_cluster_name)(void* filter, envoy_dynamic_module_type_envoy_buffer* name);
+bool CALLBACK(http_set_upstream_override_host)(void* filter, MBUF host, bool strict);
+void CALLBACK(http_add_custom_flag)(void* filter, MBUF flag);
 
 // Metadata.
 void CALLBACK(http_set_dynamic_metadata_number)(void* filter, MBUF name_space, MBUF key, double value);
@@ -78,6 +80,8 @@ bool CALLBACK(http_get_metadata_string)(void* filter, envoy_dynamic_module_type_
 bool CALLBACK(http_get_metadata_bool)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, bool* value);
 size_t CALLBACK(http_get_metadata_keys_count)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space);
 bool CALLBACK(http_get_metadata_keys)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, BUF* keys);
+size_t CALLBACK(http_get_metadata_namespaces_count)(void* filter, envoy_dynamic_module_type_metadata_source source);
+bool CALLBACK(http_get_metadata_namespaces)(void* filter, envoy_dynamic_module_type_metadata_source source, BUF* namespaces);
 bool CALLBACK(http_get_metadata_list_size)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t* size);
 bool CALLBACK(http_get_metadata_list_number)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t index, double* value);
 bool CALLBACK(http_get_metadata_list_string)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, MBUF key, size_t index, BUF* value);
@@ -91,3 +95,9 @@ bool CALLBACK(http_get_filter_state_typed)(void* filter, MBUF key, BUF* value);
 // Tracing.
 void* CALLBACK(http_get_active_span)(void* filter);
 void CALLBACK(http_span_set_tag)(void* span, MBUF key, MBUF value);
+// Their texts are Envoy's until the next of these calls on the same thread.
+bool CALLBACK(http_span_get_trace_id)(void* span, BUF* id);
+bool CALLBACK(http_span_get_span_id)(void* span, BUF* id);
+// A child belongs to the module until it is finished, which ends its life.
+void* CALLBACK(http_span_spawn_child)(void* filter, void* span, MBUF operation);
+void CALLBACK(http_child_span_finish)(void* child);

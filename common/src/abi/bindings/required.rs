@@ -228,6 +228,15 @@ pub struct Required {
         filter: *mut ::std::os::raw::c_void,
         name: *mut envoy_dynamic_module_type_envoy_buffer,
     ) -> bool,
+    pub envoy_dynamic_module_callback_http_set_upstream_override_host: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        host: envoy_dynamic_module_type_module_buffer,
+        strict: bool,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_add_custom_flag: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        flag: envoy_dynamic_module_type_module_buffer,
+    ),
     pub envoy_dynamic_module_callback_http_set_dynamic_metadata_number: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
         name_space: envoy_dynamic_module_type_module_buffer,
@@ -277,6 +286,15 @@ pub struct Required {
         source: envoy_dynamic_module_type_metadata_source,
         name_space: envoy_dynamic_module_type_module_buffer,
         keys: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_get_metadata_namespaces_count: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+    ) -> usize,
+    pub envoy_dynamic_module_callback_http_get_metadata_namespaces: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        namespaces: *mut envoy_dynamic_module_type_envoy_buffer,
     ) -> bool,
     pub envoy_dynamic_module_callback_http_get_metadata_list_size: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
@@ -331,6 +349,22 @@ pub struct Required {
         span: *mut ::std::os::raw::c_void,
         key: envoy_dynamic_module_type_module_buffer,
         value: envoy_dynamic_module_type_module_buffer,
+    ),
+    pub envoy_dynamic_module_callback_http_span_get_trace_id: unsafe extern "C" fn(
+        span: *mut ::std::os::raw::c_void,
+        id: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_span_get_span_id: unsafe extern "C" fn(
+        span: *mut ::std::os::raw::c_void,
+        id: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_http_span_spawn_child: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        span: *mut ::std::os::raw::c_void,
+        operation: envoy_dynamic_module_type_module_buffer,
+    ) -> *mut ::std::os::raw::c_void,
+    pub envoy_dynamic_module_callback_http_child_span_finish: unsafe extern "C" fn(
+        child: *mut ::std::os::raw::c_void,
     ),
 }
 impl Required {
@@ -577,6 +611,15 @@ impl Required {
             __library.get(b"envoy_dynamic_module_callback_http_get_cluster_name\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_set_upstream_override_host = unsafe {
+            __library
+                .get(b"envoy_dynamic_module_callback_http_set_upstream_override_host\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_add_custom_flag = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_add_custom_flag\0")
+        }
+            .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_set_dynamic_metadata_number = unsafe {
             __library
                 .get(b"envoy_dynamic_module_callback_http_set_dynamic_metadata_number\0")
@@ -611,6 +654,18 @@ impl Required {
             .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_get_metadata_keys = unsafe {
             __library.get(b"envoy_dynamic_module_callback_http_get_metadata_keys\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_metadata_namespaces_count = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_http_get_metadata_namespaces_count\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_get_metadata_namespaces = unsafe {
+            __library
+                .get(b"envoy_dynamic_module_callback_http_get_metadata_namespaces\0")
         }
             .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_get_metadata_list_size = unsafe {
@@ -649,6 +704,22 @@ impl Required {
             .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_span_set_tag = unsafe {
             __library.get(b"envoy_dynamic_module_callback_http_span_set_tag\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_span_get_trace_id = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_span_get_trace_id\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_span_get_span_id = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_span_get_span_id\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_span_spawn_child = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_span_spawn_child\0")
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_child_span_finish = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_child_span_finish\0")
         }
             .map(|sym| *sym)?;
         Ok(Required {
@@ -700,6 +771,8 @@ impl Required {
             envoy_dynamic_module_callback_get_most_specific_route_config,
             envoy_dynamic_module_callback_http_filter_get_worker_index,
             envoy_dynamic_module_callback_http_get_cluster_name,
+            envoy_dynamic_module_callback_http_set_upstream_override_host,
+            envoy_dynamic_module_callback_http_add_custom_flag,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_number,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_string,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_bool,
@@ -708,6 +781,8 @@ impl Required {
             envoy_dynamic_module_callback_http_get_metadata_bool,
             envoy_dynamic_module_callback_http_get_metadata_keys_count,
             envoy_dynamic_module_callback_http_get_metadata_keys,
+            envoy_dynamic_module_callback_http_get_metadata_namespaces_count,
+            envoy_dynamic_module_callback_http_get_metadata_namespaces,
             envoy_dynamic_module_callback_http_get_metadata_list_size,
             envoy_dynamic_module_callback_http_get_metadata_list_number,
             envoy_dynamic_module_callback_http_get_metadata_list_string,
@@ -717,6 +792,10 @@ impl Required {
             envoy_dynamic_module_callback_http_get_filter_state_typed,
             envoy_dynamic_module_callback_http_get_active_span,
             envoy_dynamic_module_callback_http_span_set_tag,
+            envoy_dynamic_module_callback_http_span_get_trace_id,
+            envoy_dynamic_module_callback_http_span_get_span_id,
+            envoy_dynamic_module_callback_http_span_spawn_child,
+            envoy_dynamic_module_callback_http_child_span_finish,
         })
     }
     pub unsafe fn envoy_dynamic_module_callback_log(
@@ -1307,6 +1386,30 @@ impl Required {
             (self.envoy_dynamic_module_callback_http_get_cluster_name)(filter, name)
         }
     }
+    pub unsafe fn envoy_dynamic_module_callback_http_set_upstream_override_host(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        host: envoy_dynamic_module_type_module_buffer,
+        strict: bool,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_set_upstream_override_host)(
+                filter,
+                host,
+                strict,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_add_custom_flag(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        flag: envoy_dynamic_module_type_module_buffer,
+    ) {
+        unsafe {
+            (self.envoy_dynamic_module_callback_http_add_custom_flag)(filter, flag)
+        }
+    }
     pub unsafe fn envoy_dynamic_module_callback_http_set_dynamic_metadata_number(
         &self,
         filter: *mut ::std::os::raw::c_void,
@@ -1444,6 +1547,34 @@ impl Required {
                 source,
                 name_space,
                 keys,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_metadata_namespaces_count(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+    ) -> usize {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_get_metadata_namespaces_count)(
+                filter,
+                source,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_get_metadata_namespaces(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        source: envoy_dynamic_module_type_metadata_source,
+        namespaces: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_get_metadata_namespaces)(
+                filter,
+                source,
+                namespaces,
             )
         }
     }
@@ -1589,5 +1720,40 @@ impl Required {
         unsafe {
             (self.envoy_dynamic_module_callback_http_span_set_tag)(span, key, value)
         }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_span_get_trace_id(
+        &self,
+        span: *mut ::std::os::raw::c_void,
+        id: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool {
+        unsafe { (self.envoy_dynamic_module_callback_http_span_get_trace_id)(span, id) }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_span_get_span_id(
+        &self,
+        span: *mut ::std::os::raw::c_void,
+        id: *mut envoy_dynamic_module_type_envoy_buffer,
+    ) -> bool {
+        unsafe { (self.envoy_dynamic_module_callback_http_span_get_span_id)(span, id) }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_span_spawn_child(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        span: *mut ::std::os::raw::c_void,
+        operation: envoy_dynamic_module_type_module_buffer,
+    ) -> *mut ::std::os::raw::c_void {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_span_spawn_child)(
+                filter,
+                span,
+                operation,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_child_span_finish(
+        &self,
+        child: *mut ::std::os::raw::c_void,
+    ) {
+        unsafe { (self.envoy_dynamic_module_callback_http_child_span_finish)(child) }
     }
 }

@@ -71,7 +71,10 @@ impl HostWrite for AbiHost {
                     self.0, namespace, key, *truth,
                 );
             },
-            MetadataValue::List(_) | MetadataValue::Unreadable => return false,
+            MetadataValue::List(_)
+            | MetadataValue::Object(_)
+            | MetadataValue::Null
+            | MetadataValue::Unreadable => return false,
         }
         true
     }
@@ -129,6 +132,17 @@ impl HostWrite for AbiHost {
             // SAFETY: see `AbiHost`; the stream has not ended, and it is a downstream filter chain.
             unsafe { required.envoy_dynamic_module_callback_http_clear_route_cache(self.0) };
         }
+    }
+
+    fn set_override_host(&mut self, host: &str, strict: bool) -> bool {
+        // SAFETY: see `AbiHost`; Envoy copies the lent bytes.
+        required().is_some_and(|required| unsafe {
+            required.envoy_dynamic_module_callback_http_set_upstream_override_host(
+                self.0,
+                lend(host.as_bytes()),
+                strict,
+            )
+        })
     }
 
     fn tag_span(&mut self, key: &str, value: &str) {

@@ -8,15 +8,15 @@ use proto::value_matcher::MatchPattern;
 
 use super::string::StringMatcher;
 use crate::api::config::ConfigError;
-use crate::envoy::types::MetadataValue;
+use crate::envoy::types::{MetadataPath, MetadataValue, PathSegment};
 
 /// Matches one value of a metadata namespace.
 #[derive(Debug, Clone)]
 pub struct MetadataMatcher {
     /// The namespace.
     pub filter: String,
-    /// The key in it.
-    pub key: String,
+    /// Where in it.
+    pub path: MetadataPath,
     value: ValueMatcher,
     invert: bool,
 }
@@ -25,35 +25,32 @@ impl MetadataMatcher {
     /// Reads a `MetadataMatcher`.
     ///
     /// # Errors
-    /// What is missing, and paths of more than one key, which the ABI can't follow.
+    /// What is missing, or not supported.
     pub fn configure(config: &proto::MetadataMatcher) -> Result<Self, ConfigError> {
         let proto::MetadataMatcher { filter, path, value, invert } = config;
         if filter.is_empty() {
             return Err(ConfigError::field("filter", "is required"));
         }
-        let key = match path.as_slice() {
-            [segment] => match &segment.segment {
-                Some(Segment::Key(key)) if !key.is_empty() => key.clone(),
-                _ => return Err(ConfigError::field("path[0].key", "is required")),
-            },
-            [] => return Err(ConfigError::field("path", "is required")),
-            _ => {
-                return Err(ConfigError::field(
-                    "path",
-                    "of more than one key is not supported: modules can't read inside of objects",
-                ));
+        let mut keys = Vec::new();
+        for (index, segment) in path.iter().enumerate() {
+            match &segment.segment {
+                Some(Segment::Key(key)) if !key.is_empty() => keys.push(key.clone()),
+                _ => return Err(ConfigError::field(format!("path[{index}].key"), "is required")),
             }
-        };
+        }
+        let mut keys = keys.into_iter();
+        let key = keys.next().ok_or_else(|| ConfigError::field("path", "is required"))?;
+        let path = MetadataPath { key, within: keys.map(PathSegment::Key).collect() };
         let value = value.as_ref().ok_or_else(|| ConfigError::field("value", "is required"))?;
         Ok(Self {
             filter: filter.clone(),
-            key,
+            path,
             value: ValueMatcher::configure(value).map_err(|error| error.in_field("value"))?,
             invert: *invert,
         })
     }
 
-    /// Whether the value found under [`MetadataMatcher::filter`] and [`MetadataMatcher::key`]
+    /// Whether the value found under [`MetadataMatcher::filter`] at [`MetadataMatcher::path`]
     /// matches.
     #[must_use]
     pub fn matches(&self, value: Option<&MetadataValue>) -> bool {
@@ -196,9 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn deep_paths_and_null_are_refused_by_name() {
+    fn deep_paths_are_read_and_null_is_refused_by_name() {
         let deep = r#"{"filter": "n", "path": [{"key": "a"}, {"key": "b"}], "value": {"present_match": true}}"#;
-        assert_eq!(matcher(deep).unwrap_err().path(), "path");
+        let path = matcher(deep).unwrap().path;
+        let within = vec![PathSegment::Key("b".to_owned())];
+        assert_eq!(path, MetadataPath { key: "a".to_owned(), within });
+        let hole =
+            r#"{"filter": "n", "path": [{"key": "a"}, {}], "value": {"present_match": true}}"#;
+        assert_eq!(matcher(hole).unwrap_err().path(), "path[1].key");
         let null = r#"{"filter": "n", "path": [{"key": "a"}], "value": {"null_match": {}}}"#;
         assert_eq!(matcher(null).unwrap_err().path(), "value.null_match");
     }
