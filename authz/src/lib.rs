@@ -46,6 +46,9 @@ impl Filter for Authz {
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let mut config = Config::read(raw)?;
         config.service = config.service.with_cluster_streams(setup.clusters());
+        for service in config.callout.services.iter_mut().flat_map(|more| &mut more.services) {
+            *service = service.clone().with_cluster_streams(setup.clusters());
+        }
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,

@@ -16,7 +16,7 @@ use crate::access_log::shadow;
 use crate::apply::Applied;
 use crate::apply::headers;
 use crate::apply::state::{State, Stream};
-use crate::call::check_call::{CheckCall, CheckResult, Context};
+use crate::call::check_call::{Addressee, CheckCall, CheckResult, Context};
 use crate::config::{BodyLimits, DEFAULT_TIMEOUT, Route, RouteBody};
 use crate::decide::verdict::{Verdict, invalid, refusal, unreadable};
 use crate::memory::cache::{Entry, Found, Kept};
@@ -95,9 +95,12 @@ impl Stream {
         }
         let question = CheckCall {
             message: request::build(self.config(), view),
-            service: self.service().clone().with_cluster_streams(&authz.clusters),
-            timeout: self.timeout(),
-            metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
+            own: Addressee {
+                service: self.service().clone().with_cluster_streams(&authz.clusters),
+                timeout: self.timeout(self.service()),
+                metadata: metadata.unwrap_or_else(|| self.metadata(cx)),
+            },
+            others: self.others(cx),
         };
         if authz.unreadable.refuses(cx.unread()) {
             return self.refuse_unreadable(cx);
@@ -141,6 +144,7 @@ impl Stream {
     ) -> Option<Key> {
         let keys = &self.authz.keys;
         let call = keys.takes_call().then(|| &*metadata.insert(self.metadata(cx)));
+        let others = if keys.takes_call() { self.others(cx) } else { Vec::new() };
         // What the key should hold and nobody could read tells no requests apart.
         if keys.takes_metadata() && cx.unread().count() > 0 {
             return None;
@@ -150,7 +154,11 @@ impl Stream {
         let surroundings = KeyContext {
             route: [name, host, cx.cluster_name()],
             route_config: self.settings().map(|settings| settings.fingerprint.as_slice()),
-            call: call.map(entries).unwrap_or_default(),
+            call: call
+                .into_iter()
+                .chain(others.iter().map(|other| &other.metadata))
+                .flat_map(entries)
+                .collect(),
             attributes: keys.attributes().iter().map(|one| cx.attribute(*one)).collect(),
         };
         keys.key(view, &surroundings, |name| self.config().headers.includes(name))
@@ -191,12 +199,23 @@ impl Stream {
             .unwrap_or_else(|| &self.config().service)
     }
 
-    /// How long an answer is waited for; zero is no limit.
-    fn timeout(&self) -> Duration {
+    /// How long an answer of `service` is waited for; zero is no limit.
+    fn timeout(&self, service: &Service) -> Duration {
         self.settings()
             .and_then(|settings| settings.callout.timeout)
-            .or_else(|| self.service().timeout)
+            .or(service.timeout)
             .unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The services of `callout.services`.
+    fn others(&self, cx: &Context<'_>) -> Vec<Addressee> {
+        let services = self.config().callout.services.iter().flat_map(|more| &more.services);
+        let addressee = |service: &Service| Addressee {
+            service: service.clone(),
+            timeout: self.timeout(service),
+            metadata: service.metadata.fill(|operator| cx.operator(operator)),
+        };
+        services.map(addressee).collect()
     }
 
     fn view<'a>(&'a self, cx: &'a Context<'_>, body: Option<Body>) -> View<'a> {

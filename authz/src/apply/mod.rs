@@ -47,7 +47,7 @@ impl Stream {
         took: Duration,
     ) -> Applied {
         let stats = self.authz.stats;
-        let Decision { verdict, metadata, cause, .. } = &**judged;
+        let Decision { verdict, metadata, cause, passed_over, .. } = &**judged;
         // What was left out was counted when the answer came.
         let news = matches!(source, Source::Service | Source::Coalesced);
         let count_dropped = |cx: &mut Context<'_>, dropped| {
@@ -60,6 +60,9 @@ impl Stream {
         let shadow_mode = self.config().shadow_mode;
         match verdict {
             Verdict::Allow(edits) => {
+                if *passed_over > 0 {
+                    self.passed_over(cx, *passed_over);
+                }
                 count_dropped(cx, edits.dropped);
                 self.allow(cx, judged, edits)
             }
@@ -83,9 +86,7 @@ impl Stream {
                     return Applied::Applied(EventAction::Request);
                 }
                 cx.count(stats.failure_mode_allowed);
-                if self.config().failure_mode_allow_header_add {
-                    cx.request_mut().add("x-envoy-auth-failure-mode-allowed", b"true");
-                }
+                self.mark_failure(cx);
                 Applied::Applied(EventAction::Request)
             }
             Verdict::Refuse { reply, dropped } => {
@@ -105,6 +106,19 @@ impl Stream {
                 }
                 self.invalid(cx)
             }
+        }
+    }
+
+    /// Some of several services failed, and the others allowed the request.
+    fn passed_over(&self, cx: &mut Context<'_>, services: u64) {
+        cx.count_by(self.authz.stats.error, services);
+        cx.count_by(self.authz.stats.failure_mode_allowed, services);
+        self.mark_failure(cx);
+    }
+
+    fn mark_failure(&self, cx: &mut Context<'_>) {
+        if self.config().failure_mode_allow_header_add && !self.config().shadow_mode {
+            cx.request_mut().add("x-envoy-auth-failure-mode-allowed", b"true");
         }
     }
 

@@ -1,15 +1,18 @@
 //! Asks the service, off the worker, and judges what it says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callout_common::api::config::deadline;
 use callout_common::grpc::{CallError, Failure, Framed, MetadataMap, Service};
 use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use crate::Authz;
 use crate::call::single_flight::Role;
+use crate::config::extensions::Quorum;
 use crate::decide::verdict::{Decision, Verdict, decide};
 use crate::memory::cache::Claim;
 use crate::memory::key::Key;
@@ -21,14 +24,34 @@ pub(crate) type Context<'a> = callout_common::StreamContext<'a, CheckResult>;
 /// The longest that nobody waits for an answer, where the service has no timeout.
 const UNATTENDED: Duration = Duration::from_secs(60);
 
-/// What the service is asked about one request.
+/// What is asked about one request.
 #[derive(Debug)]
 pub(crate) struct CheckCall {
     pub(crate) message: CheckRequest,
+    /// Who is asked.
+    pub(crate) own: Addressee,
+    /// Who is asked at the same time (`callout.services`).
+    pub(crate) others: Vec<Addressee>,
+}
+
+/// A service, and how it is asked.
+#[derive(Debug)]
+pub(crate) struct Addressee {
     pub(crate) service: Service,
     /// How long an answer is waited for; zero is no limit.
     pub(crate) timeout: Duration,
     pub(crate) metadata: MetadataMap,
+}
+
+impl Addressee {
+    async fn call(
+        &self,
+        message: &CheckRequest,
+        deadline: Option<Instant>,
+    ) -> Result<CheckResponse, CallError> {
+        let Self { service, metadata, .. } = self;
+        service.client.unary(CHECK, message, metadata, deadline).await
+    }
 }
 
 /// What came of asking.
@@ -42,33 +65,27 @@ pub struct CheckResult {
 }
 
 impl CheckResult {
+    fn of(decision: Decision, failure: Option<Failure>) -> Self {
+        Self { judged: Arc::new(decision), failure, made: Instant::now(), coalesced: false }
+    }
+
     /// What came of a call.
     fn to(authz: &Authz, reply: Result<CheckResponse, CallError>) -> Self {
         match reply {
-            Ok(reply) => Self {
-                judged: Arc::new(decide(&authz.config, Ok(reply))),
-                failure: None,
-                made: Instant::now(),
-                coalesced: false,
-            },
+            Ok(reply) => Self::of(decide(&authz.config, Ok(reply)), None),
             Err(error) => Self::failed(authz, Failure::Call(error)),
         }
     }
 
     /// There is no answer of the service.
     pub(crate) fn failed(authz: &Authz, failure: Failure) -> Self {
-        Self {
-            judged: Arc::new(decide(&authz.config, Err(failure.clone()))),
-            failure: Some(failure),
-            made: Instant::now(),
-            coalesced: false,
-        }
+        Self::of(decide(&authz.config, Err(failure.clone())), Some(failure))
     }
 }
 
 impl CheckCall {
     fn deadline(&self) -> Option<Instant> {
-        deadline(self.timeout)
+        deadline(self.own.timeout)
     }
 
     /// Asks for one request. With a `key`, identical requests in flight share a call; each keeps its
@@ -87,12 +104,16 @@ impl CheckCall {
         }
     }
 
-    /// Asks for one request, on its worker. `None` where Envoy carries the calls.
+    /// Asks for one request, on its worker. `None` where Envoy carries the calls, and where several services
+    /// are asked.
     pub(crate) fn ask_on_worker(
         &self,
         authz: Arc<Authz>,
     ) -> Option<impl Future<Output = CheckResult> + use<>> {
-        let Self { message, service, metadata, .. } = self;
+        if !self.others.is_empty() {
+            return None;
+        }
+        let Self { message, own: Addressee { service, metadata, .. }, .. } = self;
         let message = Framed::of(message);
         let deadline = self.deadline();
         let call = service.client.unary_on_worker(CHECK, message, metadata.clone(), deadline)?;
@@ -152,7 +173,38 @@ impl CheckCall {
     }
 
     async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> CheckResult {
-        let Self { message, service, metadata, .. } = self;
-        CheckResult::to(authz, service.client.unary(CHECK, message, metadata, deadline).await)
+        match &authz.config.callout.services {
+            Some(more) if !self.others.is_empty() => {
+                self.call_all(authz, more.quorum, deadline).await
+            }
+            _ => CheckResult::to(authz, self.own.call(&self.message, deadline).await),
+        }
+    }
+
+    /// Asks all services at the same time. What is not waited for any more is cancelled.
+    async fn call_all(&self, authz: &Authz, quorum: Quorum, own: Option<Instant>) -> CheckResult {
+        let others = self.others.iter().map(|other| (other, deadline(other.timeout).or(own)));
+        let all = std::iter::once((&self.own, own)).chain(others);
+        let mut calls: FuturesUnordered<_> = all
+            .enumerate()
+            .map(|(index, (one, deadline))| async move {
+                (index, one.call(&self.message, deadline).await)
+            })
+            .collect();
+        let mut answers = BTreeMap::new();
+        let mut first_failure = None;
+        while let Some((index, answer)) = calls.next().await {
+            let failure = answer.as_ref().err().cloned().map(Failure::Call);
+            let decision = decide(&authz.config, answer.map_err(Failure::Call));
+            if quorum.is_decided_by(&decision.verdict) {
+                return CheckResult::of(decision, failure);
+            }
+            first_failure = first_failure.or(failure);
+            answers.insert(index, decision);
+        }
+        match quorum.combine(answers.into_values().collect()) {
+            Some(decision) => CheckResult::of(decision, first_failure),
+            None => CheckResult::failed(authz, Failure::Lost),
+        }
     }
 }

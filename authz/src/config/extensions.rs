@@ -7,7 +7,8 @@ use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::envoy::attributes::Attribute;
 use callout_common::filter::unreadable::OnUnreadable;
-use callout_common::grpc::{Calls, FailurePolicy};
+use callout_common::grpc::{Calls, FailurePolicy, Service};
+use callout_protos::envoy::config::core::v3::GrpcService;
 use callout_protos::envoy::r#type::v3::HttpStatus;
 use callout_protos::pbjson_types;
 use serde::Deserialize;
@@ -29,6 +30,20 @@ pub(crate) struct Fields {
     on_unreadable_metadata: OnUnreadable,
     header_limits: HeaderLimitFields,
     calls: Calls,
+    services: Option<ServicesFields>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServicesFields {
+    all: Option<Vec<ServiceFields>>,
+    any: Option<Vec<ServiceFields>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceFields {
+    grpc_service: GrpcService,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +109,47 @@ pub(crate) struct Callout {
     pub(crate) header_limits: HeaderLimits,
     /// Where calls are made.
     pub(crate) calls: Calls,
+    /// Services that are asked at the same time as the filter's own.
+    pub(crate) services: Option<MoreServices>,
+}
+
+/// How many of the services have to allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quorum {
+    /// Every one; one that does not is enough.
+    All,
+    /// One; the others are not waited for.
+    Any,
+}
+
+/// `callout.services`.
+#[derive(Debug)]
+pub(crate) struct MoreServices {
+    pub(crate) quorum: Quorum,
+    /// At least one.
+    pub(crate) services: Vec<Service>,
+}
+
+impl MoreServices {
+    /// So many may be asked beside the filter's own.
+    const MOST: usize = 7;
+
+    fn configure(fields: ServicesFields) -> Result<Self, ConfigError> {
+        let ServicesFields { all, any } = fields;
+        let (quorum, name, fields) = match (all, any) {
+            (Some(all), None) => (Quorum::All, "all", all),
+            (None, Some(any)) => (Quorum::Any, "any", any),
+            _ => return Err(ConfigError::without_path("takes one of all and any")),
+        };
+        refuse_if(fields.is_empty(), name, "names no service")?;
+        refuse_if(fields.len() > Self::MOST, name, "may hold 7 services")?;
+        let one = |(index, fields): (usize, &ServiceFields)| {
+            Service::configure(&fields.grpc_service)
+                .map_err(|error| error.in_field(&format!("{name}[{index}].grpc_service")))
+        };
+        let services = fields.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        Ok(Self { quorum, services })
+    }
 }
 
 /// `callout.cache`.
@@ -127,6 +183,7 @@ impl Callout {
             on_unreadable_metadata,
             header_limits,
             calls,
+            services,
         } = fields;
         let (cache, key) = match cache {
             Some(fields) => {
@@ -157,6 +214,10 @@ impl Callout {
                 .as_ref()
                 .map(|status| http_status(status, "status_on_timeout"))
                 .transpose()?,
+            services: services
+                .map(MoreServices::configure)
+                .transpose()
+                .map_err(|error| error.in_field("services"))?,
             on_unreadable_metadata,
             header_limits: HeaderLimits::configure("authz", header_limits)
                 .map_err(|error| error.in_field("header_limits"))?,
@@ -301,6 +362,16 @@ mod tests {
         assert_eq!(with(r#""key": {"headers": ["a b"]}"#), "cache.key.headers[0]");
         assert_eq!(with(r#""key": {"attributes": ["x"]}"#), "cache.key.attributes[0]");
         assert_eq!(with(r#""key": {"context": true, "omit": ["host"]}"#), "cache.key.omit[0]");
+        let service = r#"{"grpc_service": {"google_grpc": {"target_uri": "a:1"}}}"#;
+        for (services, path) in [
+            ("{}", "services"),
+            (r#"{"all": []}"#, "services.all"),
+            (r#"{"any": [{"grpc_service": {}}]}"#, "services.any[0].grpc_service.envoy_grpc"),
+            (&format!(r#"{{"all": [{service}], "any": [{service}]}}"#), "services"),
+            (&format!(r#"{{"all": [{}]}}"#, [service; 8].join(",")), "services.all"),
+        ] {
+            assert_eq!(refused(&format!(r#"{{"services": {services}}}"#)), path);
+        }
         assert_eq!(refused(r#"{"failure_mode_allow_on": ["timeout"]}"#), "failure_mode_allow_on");
         let limits = r#"{"header_limits": {"max_headers_count": 0}}"#;
         assert_eq!(refused(limits), "header_limits.max_headers_count");

@@ -4,5 +4,6 @@
 
 pub(crate) mod verdict;
 pub(crate) mod query;
+pub(crate) mod several;
 pub(crate) mod edits;
 pub(crate) mod strict;

@@ -42,17 +42,19 @@ pub(crate) struct Decision {
     pub(crate) cause: Option<&'static str>,
     /// The service did not get to say anything.
     pub(crate) silence: bool,
+    /// Of several services, how many failed and were passed over by the failure mode while others allowed.
+    pub(crate) passed_over: u64,
     /// How long the decision may be kept at most; `None` leaves it to the configuration.
     pub(crate) max_age: Option<Duration>,
 }
 
 impl Decision {
     const fn new(verdict: Verdict, metadata: Option<Struct>) -> Self {
-        Self { verdict, metadata, cause: None, silence: false, max_age: None }
+        Self { verdict, metadata, cause: None, silence: false, passed_over: 0, max_age: None }
     }
 
-    const fn failed(verdict: Verdict, cause: &'static str) -> Self {
-        Self { verdict, metadata: None, cause: Some(cause), silence: false, max_age: None }
+    fn failed(verdict: Verdict, cause: &'static str) -> Self {
+        Self { cause: Some(cause), ..Self::new(verdict, None) }
     }
 }
 

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 
 use callout_common::ConfigError;
 use callout_common::api::config::refuse_if;
+use callout_common::http::mutation::{Mutation, Op};
 use callout_common::http::rules::valid_name;
 use callout_protos::pbjson_types::{Struct, value::Kind};
 use serde::Deserialize;
-
-use super::mutate::Op;
 
 /// `callout.override_host`, as it is written.
 #[derive(Debug, Deserialize)]
@@ -75,19 +74,10 @@ impl EndpointChoice {
     }
 
     /// What changes of the request's headers say.
-    pub(crate) fn by_headers(&self, changes: &[Op]) -> Picked {
+    pub(crate) fn by_headers(&self, changes: &[Mutation]) -> Picked {
         let Place::Header(header) = &self.place else { return Picked::Nothing };
-        let value = changes.iter().rev().find_map(|change| match change {
-            Op::Set(name, value)
-            | Op::Add(name, value)
-            | Op::AddIfAbsent(name, value)
-            | Op::SetIfPresent(name, value)
-                if name == header =>
-            {
-                Some(value)
-            }
-            _ => None,
-        });
+        let named = |change: &&Mutation| change.op != Op::Remove && change.name == *header;
+        let value = changes.iter().rev().find(named).map(|change| &change.value);
         value.map_or(Picked::Nothing, |value| {
             std::str::from_utf8(value).map_or(Picked::Invalid, first)
         })
@@ -130,11 +120,16 @@ mod tests {
     #[test]
     fn the_last_change_of_the_header_names_the_endpoint() {
         let choice = choice(r#"{"header": "X-Endpoint"}"#).unwrap();
-        let set = |name: &str, value: &str| Op::Set(name.to_owned(), value.into());
+        let change = |op, name: &str, value: &str| Mutation {
+            op,
+            name: name.to_owned(),
+            value: value.into(),
+        };
+        let set = |name: &str, value: &str| change(Op::Set, name, value);
         for (changes, picked) in [
             (vec![], Picked::Nothing),
             (vec![set("x-other", "10.0.0.1:80")], Picked::Nothing),
-            (vec![Op::Remove("x-endpoint".to_owned())], Picked::Nothing),
+            (vec![change(Op::Remove, "x-endpoint", "")], Picked::Nothing),
             (vec![set("x-endpoint", "10.0.0.1:80")], at("10.0.0.1:80")),
             (vec![set("x-endpoint", "10.0.0.1:80"), set("x-endpoint", "[::1]:81")], at("[::1]:81")),
             (vec![set("x-endpoint", "10.0.0.1:80, 10.0.0.2:80")], at("10.0.0.1:80")),

@@ -253,15 +253,16 @@ mod tests {
             )
         };
         let string = |text: &str| MetadataValue::String(text.as_bytes().to_vec());
+        let with = |value| Fake { metadata: [(("ns", "a"), value)].into(), ..Fake::default() };
         let list = MetadataValue::List(vec![string("x"), MetadataValue::Number(1.0), string("z")]);
-        let request = Fake { metadata: [(("ns", "a"), list)].into(), ..Fake::default() };
+        let request = with(list);
         let values = [0, 1, 2, 3].map(|index| made(&json(index), &request));
         assert_eq!(values, ["x", "d", "z", "d"].map(|value| entry("k", value)));
-        let flat = Fake { metadata: [(("ns", "a"), string("x"))].into(), ..Fake::default() };
-        assert_eq!(made(&json(0), &flat), entry("k", "d"));
+        assert_eq!(made(&json(0), &with(string("x"))), entry("k", "d"));
         let deep = r#"{"metadata": {"descriptor_key": "k", "metadata_key": {"key": "ns", "path": [{"key": "a"}, {"key": "b"}]}}}"#;
-        let refused = Action::configure(&serde_json::from_str(deep).unwrap()).unwrap_err();
-        assert_eq!(refused.path(), "metadata.metadata_key.path");
+        let inner = MetadataValue::Object([("b".to_owned(), string("y"))].into());
+        assert_eq!(made(deep, &with(inner)), entry("k", "y"));
+        assert_eq!(made(deep, &with(string("y"))), DescriptorEntry::Failed);
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn settings() -> CacheSettings {
 }
 
 fn judged(verdict: Verdict) -> Decision {
-    Decision { verdict, metadata: None, cause: None, silence: false, max_age: None }
+    Decision { verdict, metadata: None, cause: None, silence: false, passed_over: 0, max_age: None }
 }
 
 fn sets(name: &str, value: &str) -> Edits {
