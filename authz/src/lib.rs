@@ -14,8 +14,10 @@ mod config;
 mod stats;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use callout_common::cluster_streams::ClusterStreams;
+use callout_common::filter::admin::Purge;
 use callout_common::filter::unreadable::UnreadableMetadata;
 use callout_common::{ConfigError, Filter, RawConfig, Setup};
 
@@ -49,6 +51,9 @@ impl Filter for Authz {
         for service in config.callout.services.iter_mut().flat_map(|more| &mut more.services) {
             *service = service.clone().with_cluster_streams(setup.clusters());
         }
+        if let Some(scope) = &config.callout.builtin_stats {
+            setup.builtin_names(scope, "ext_authz")?;
+        }
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,
@@ -71,6 +76,26 @@ impl Filter for Authz {
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {
         Route::read(raw)
+    }
+
+    const PURGES: bool = true;
+
+    fn status(&self) -> serde_json::Value {
+        let cache = self.cache.as_ref().map(|cache| {
+            let (entries, bytes) = cache.size();
+            serde_json::json!({"entries": entries, "bytes": bytes, "max_bytes": cache.max_bytes()})
+        });
+        serde_json::json!({
+            "stat_prefix": self.config.stat_prefix,
+            "service": self.config.service.name,
+            "cache": cache,
+        })
+    }
+
+    fn purge(&self, what: &Purge) -> u64 {
+        let purged = self.cache.as_ref().map_or(0, |cache| cache.purge(what, Instant::now()));
+        self.flights.part();
+        purged
     }
 
     fn stream(self: &Arc<Self>, route: Option<Arc<Route>>) -> Stream {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use callout_common::api::config::since_epoch;
+use callout_common::api::text::sanitized;
 use callout_common::envoy::attributes::Attribute;
 use callout_common::envoy::types::{Body as BodyKind, MetadataSource};
 use callout_common::envoy::version::EnvoyVersion;
+use callout_common::filter::trace::CallSpan;
 use callout_common::grpc::{Calls, Failure, MetadataMap, Service, entries};
 use callout_common::{BodyEdit, EventAction, HookStatus, HttpStream, StopMode};
 use callout_protos::envoy::config::core::v3::Metadata;
@@ -19,7 +21,7 @@ use crate::apply::state::{State, Stream};
 use crate::call::check_call::{Addressee, CheckCall, CheckResult, Context};
 use crate::config::{BodyLimits, DEFAULT_TIMEOUT, Route, RouteBody};
 use crate::decide::verdict::{Verdict, invalid, refusal, unreadable};
-use crate::memory::cache::{Entry, Found, Kept};
+use crate::memory::cache::{Entry, Found, Kept, Origin};
 use crate::memory::key::{Key, KeyContext};
 use crate::request::{self, Awaited, Body, Peer, View, awaited};
 
@@ -93,7 +95,7 @@ impl Stream {
             cx.count(stats.cache_hit);
             return self.kept(cx, &entry, Source::Cache, key);
         }
-        let question = CheckCall {
+        let mut question = CheckCall {
             message: request::build(self.config(), view),
             own: Addressee {
                 service: self.service().clone().with_cluster_streams(&authz.clusters),
@@ -107,7 +109,7 @@ impl Stream {
         }
         if let (Found::Stale(entry), Some(key)) = (found, key) {
             if let Some(claim) = entry.begin_refresh() {
-                cx.spawn_detached(question.refresh(authz, key, claim));
+                cx.spawn_detached(question.refresh(authz, key, claim, route_name(cx)));
             }
             cx.count(stats.cache_stale);
             return self.kept(cx, &entry, Source::Stale, Some(key));
@@ -117,7 +119,8 @@ impl Stream {
         } else if authz.cache.is_some() && shared {
             cx.count(stats.cache_miss);
         }
-        self.state = State::Waiting(stats.calls.begin(cx), key);
+        let span = self.span(cx, &mut question);
+        self.state = State::Waiting(stats.calls.begin(cx, span), key);
         let together = key.filter(|_| authz.config.callout.coalesce);
         let here =
             (together.is_none() && authz.config.callout.calls == Calls::Worker && cx.has_worker())
@@ -128,6 +131,22 @@ impl Stream {
             None => cx.spawn(question.ask(authz, together)),
         }
         HookStatus::Pause(StopMode::AllIteration)
+    }
+
+    /// The span of the calls, whose trace they carry on.
+    fn span(&self, cx: &mut Context<'_>, question: &mut CheckCall) -> CallSpan {
+        let emitted = self
+            .settings()
+            .and_then(|settings| settings.emit_client_span)
+            .unwrap_or_else(|| self.config().emit_client_span);
+        let CheckCall { own, others, .. } = question;
+        let of = (CheckCall::METHOD, own.service.name.as_str());
+        let span = CallSpan::begin(cx, emitted, of);
+        let lines = span.lines(cx);
+        for one in std::iter::once(own).chain(others) {
+            lines.add_to(&mut one.metadata);
+        }
+        span
     }
 
     /// Whether requests of this kind may share decisions.
@@ -294,6 +313,7 @@ impl Stream {
             cx.count(stats.cache_stale_on_error);
             return self.apply(cx, &entry.judged, Source::Stale, took).resume();
         }
+        let route = route_name(cx);
         let source = if answer.coalesced { Source::Coalesced } else { Source::Service };
         let done = self.apply(cx, &answer.judged, source, took);
         if let Some((cache, key)) = shelf {
@@ -303,7 +323,9 @@ impl Stream {
                 (Applied::Invalid(_), _) => cache.forget(&key),
                 (Applied::Applied(_), _) => {
                     let judged = Arc::clone(&answer.judged);
-                    if cache.keep(key, judged, answer.made, rand::random()) == Kept::TooLarge {
+                    let CheckResult { asked, made, .. } = *answer;
+                    let origin = Origin { asked, made, route };
+                    if cache.keep(key, judged, origin, rand::random()) == Kept::TooLarge {
                         cx.count(stats.cache_too_large);
                     }
                 }
@@ -419,6 +441,12 @@ impl Stream {
 fn body_size(cx: &Context<'_>) -> Option<u64> {
     let told = EnvoyVersion::running() >= EnvoyVersion::V1_40;
     told.then(|| cx.attribute_int(Attribute::RequestSize)).flatten()
+}
+
+/// The name of the request's route, if it has one.
+fn route_name(cx: &Context<'_>) -> Option<String> {
+    let name = cx.attribute(Attribute::XdsRouteName).filter(|name| !name.is_empty())?;
+    Some(sanitized(name))
 }
 
 /// The answer of a hook that need not wait.

@@ -13,6 +13,7 @@ mod request;
 mod decide;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use callout_common::cluster_streams::ClusterStreams;
 use callout_common::filter::unreadable::UnreadableMetadata;
@@ -44,6 +45,9 @@ impl Filter for ExtProc {
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let mut config = Config::read(raw)?;
         config.service = config.service.with_cluster_streams(setup.clusters());
+        if let Some(scope) = &config.callout.builtin_stats {
+            setup.builtin_names(scope, "ext_proc")?;
+        }
         setup.stat_prefix(&config.stat_prefix);
         Ok(Self {
             stats: Stats::define(setup)?,
@@ -62,6 +66,16 @@ impl Filter for ExtProc {
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {
         Route::read(raw)
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let breaker = self.breaker.as_ref().map(|breaker| breaker.word(Instant::now()));
+        serde_json::json!({
+            "stat_prefix": self.config.stat_prefix,
+            "service": self.config.service.name,
+            "breaker": breaker,
+            "open_exchanges": self.places.taken(),
+        })
     }
 
     fn stream(self: &Arc<Self>, route: Option<Arc<Route>>) -> Stream {

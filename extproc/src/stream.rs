@@ -123,6 +123,9 @@ impl Stream {
 
     /// What the end of the exchange says of the processor; nothing where this side ended it before.
     fn ended(&mut self, cx: &mut Context<'_>, result: &Result<(), Failure>) {
+        if let Some(span) = self.span.take() {
+            span.end(result.as_ref().err());
+        }
         if let Err(failure) = result {
             tracing::debug!(cause = failure.cause(), "extproc: the exchange failed");
             cx.count_labelled(self.filter.stats.call_failed, failure.cause());
@@ -241,6 +244,10 @@ impl HttpStream for Stream {
     fn complete(&mut self, cx: &mut Context<'_>) {
         self.permit = None;
         self.member = None;
+        // This side ended it, with nothing to complain about.
+        if let Some(span) = self.span.take() {
+            span.end(None);
+        }
         if self.session.take().is_some() {
             cx.count(self.filter.stats.streams_closed);
         }

@@ -21,6 +21,7 @@
 )]
 
 pub mod client;
+pub mod collector;
 pub mod endpoint_picker;
 pub mod envoy;
 pub mod faulty;

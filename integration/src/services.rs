@@ -26,6 +26,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -160,6 +161,7 @@ impl Script {
 #[derive(Default)]
 struct Record {
     asked: Mutex<Vec<Value>>,
+    metadata: Mutex<Vec<MetadataMap>>,
     calls: AtomicUsize,
     /// Calls that are not over yet.
     open: AtomicUsize,
@@ -230,6 +232,12 @@ impl Services {
         self.record.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The metadata of the calls, in order.
+    #[must_use]
+    pub fn metadata(&self) -> Vec<MetadataMap> {
+        self.record.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Calls, or streams, that are not over yet.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -284,11 +292,20 @@ impl Service {
         self.record.calls.fetch_add(1, Ordering::SeqCst)
     }
 
+    fn note_metadata(&self, metadata: &MetadataMap) {
+        if self.script.recorded {
+            let mut all = self.record.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(metadata.clone());
+        }
+    }
+
     async fn unary<Q: serde::Serialize, A>(
         &self,
-        request: Q,
+        request: Request<Q>,
         answer: &Unary<Q, A>,
     ) -> Result<Response<A>, Status> {
+        self.note_metadata(request.metadata());
+        let request = request.into_inner();
         let open = Open::new(&self.record);
         let n = self.note(&request);
         let answer = answer(request, n).await;
@@ -303,7 +320,7 @@ impl Authorization for Service {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        self.unary(request.into_inner(), &self.script.check).await
+        self.unary(request, &self.script.check).await
     }
 }
 
@@ -313,7 +330,7 @@ impl RateLimitService for Service {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        self.unary(request.into_inner(), &self.script.limit).await
+        self.unary(request, &self.script.limit).await
     }
 }
 
@@ -326,6 +343,7 @@ impl ExternalProcessor for Service {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
+        self.note_metadata(request.metadata());
         let service = self.clone();
         let open = Open::new(&self.record);
         let none: Answers = stream::empty().boxed();

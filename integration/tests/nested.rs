@@ -200,3 +200,26 @@ async fn the_certificate_is_what_the_filter_in_front_puts_there() {
         assert_eq!(gateway.envoy.stat("authz.unreadable_metadata").await, 0, "{version}");
     }
 }
+
+/// What Envoy Gateway asks for by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_metadata_of_a_route_is_an_attribute() {
+    let route = json!({"a": {"deep": {"k": "v"}}, "b": {"flat": "w"}});
+    let fields = json!({"request_attributes": ["xds.route_metadata"]});
+    for version in Version::ALL {
+        let filters = |port| {
+            vec![
+                in_front("callout.route_metadata.a", "%METADATA(ROUTE:a)%"),
+                Kind::ExtProc.module(fields.clone(), port),
+            ]
+        };
+        let gateway = gateway(version, Script::default(), filters, route.clone()).await;
+        assert_eq!(gateway.get().await, 200, "{version}");
+        let attributes = &gateway.asked("attributes")[0]["envoy.filters.http.ext_proc"];
+        let text = attributes["xds.route_metadata"].as_str().unwrap();
+        for part in ["filter_metadata", "struct_value", r#""v""#, r#""w""#] {
+            assert!(text.contains(part), "{version}: {text}");
+        }
+        assert_eq!(gateway.envoy.stat("extproc.unreadable_metadata").await, 0, "{version}");
+    }
+}

@@ -1,9 +1,10 @@
 //! Asks the service, off the worker, and writes what it says into the ledger.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use callout_common::api::config::deadline;
+use callout_common::filter::trace::TraceLines;
 use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Failure, Framed, MetadataMap, entries};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
@@ -25,6 +26,8 @@ pub(crate) struct CheckCall {
     pub(crate) timeout: Duration,
     /// The account of the set, if it has one.
     pub(crate) account: Option<(Key, LeaseConfig)>,
+    /// What carries the trace of the request on that waits for the call.
+    trace: OnceLock<TraceLines>,
 }
 
 /// The name of what the service is asked.
@@ -36,6 +39,33 @@ pub(crate) fn key(message: &RateLimitRequest, metadata: &MetadataMap) -> Key {
 pub(crate) type CheckResult = Result<RateLimitResponse, Failure>;
 
 impl CheckCall {
+    /// What is called.
+    pub(crate) const METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService.ShouldRateLimit";
+
+    pub(crate) const fn new(
+        message: RateLimitRequest,
+        metadata: MetadataMap,
+        timeout: Duration,
+        account: Option<(Key, LeaseConfig)>,
+    ) -> Self {
+        Self { message, metadata, timeout, account, trace: OnceLock::new() }
+    }
+
+    /// Calls carry on the trace of `trace`, from now on.
+    pub(crate) fn belongs_to(&self, trace: TraceLines) {
+        // A request asks once.
+        let _ = self.trace.set(trace);
+    }
+
+    /// The metadata of a call, with its trace.
+    fn sent_metadata(&self) -> MetadataMap {
+        let mut sent = self.metadata.clone();
+        if let Some(trace) = self.trace.get() {
+            trace.add_to(&mut sent);
+        }
+        sent
+    }
+
     /// Asks for `batch`, of which the request that waits spends one.
     pub(crate) async fn ask(
         self: Arc<Self>,
@@ -67,7 +97,7 @@ impl CheckCall {
         let message = Framed::of(&self.message);
         let deadline = deadline(self.timeout);
         let client = &config.service.client;
-        client.unary_on_worker(SHOULD_RATE_LIMIT, message, self.metadata.clone(), deadline)
+        client.unary_on_worker(SHOULD_RATE_LIMIT, message, self.sent_metadata(), deadline)
     }
 
     /// Asks for one hit by `call`.
@@ -155,8 +185,9 @@ impl CheckCall {
         };
         let sent = Instant::now();
         let client = &config.service.client;
-        let answer =
-            client.unary(SHOULD_RATE_LIMIT, message, &self.metadata, deadline(self.timeout)).await;
+        let answer = client
+            .unary(SHOULD_RATE_LIMIT, message, &self.sent_metadata(), deadline(self.timeout))
+            .await;
         Ok((heard(answer, permit)?, sent))
     }
 }

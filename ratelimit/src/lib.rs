@@ -53,6 +53,9 @@ impl Filter for RateLimit {
     fn configure(raw: RawConfig<'_>, setup: &mut Setup<'_>) -> Result<Self, ConfigError> {
         let mut config = Config::read(raw)?;
         config.service = config.service.with_cluster_streams(setup.clusters());
+        if let Some(scope) = &config.callout.builtin_stats {
+            setup.builtin_names(scope, "ratelimit")?;
+        }
         setup.stat_prefix(&config.stat_prefix);
         let accounts = config.callout.accounts;
         Ok(Self {
@@ -72,6 +75,16 @@ impl Filter for RateLimit {
 
     fn route(raw: RawConfig<'_>) -> Result<Route, ConfigError> {
         Route::read(raw)
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let breaker = self.breaker.as_ref().map(|breaker| breaker.word(Instant::now()));
+        serde_json::json!({
+            "stat_prefix": self.config.stat_prefix,
+            "domain": self.config.domain,
+            "service": self.config.service.name,
+            "breaker": breaker,
+        })
     }
 
     fn stream(self: &Arc<Self>, route: Option<Arc<Route>>) -> Stream {

@@ -43,6 +43,12 @@ pub(crate) struct Stats {
     pub(crate) shadow_over_limit: Counter,
     /// Limits that had nothing to say about a request: one of their actions found nothing.
     pub(crate) descriptor_skipped: Counter,
+    /// Hits that were charged when a request was over, beside what was reserved.
+    pub(crate) budget_charged: Counter,
+    /// Hits that were given back then.
+    pub(crate) budget_refunded: Counter,
+    /// Requests of which nothing told what they used.
+    pub(crate) budget_without_usage: Counter,
     /// The calls.
     pub(crate) calls: CallStats,
 }
@@ -68,6 +74,9 @@ impl Stats {
             table_full: setup.counter("table_full")?,
             shadow_over_limit: setup.counter("shadow_over_limit")?,
             descriptor_skipped: setup.counter("descriptor_skipped")?,
+            budget_charged: setup.counter("budget_charged")?,
+            budget_refunded: setup.counter("budget_refunded")?,
+            budget_without_usage: setup.counter("budget_without_usage")?,
             calls: CallStats::define(setup)?,
         })
     }

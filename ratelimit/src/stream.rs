@@ -12,6 +12,7 @@ use callout_common::{Body, Direction, EventAction, HookStatus, HttpStream};
 use crate::apply::state::{Context, State, Stream};
 use crate::call::{CheckCall, CheckResult};
 use crate::request::DescriptorEntry;
+use crate::request::budget::Budget;
 
 impl HttpStream for Stream {
     type Event = CheckResult;
@@ -30,7 +31,8 @@ impl HttpStream for Stream {
             return HookStatus::Continue;
         }
         self.counts_when_done = true;
-        self.counts_bytes = self.limits().iter().any(|limit| limit.counts_bytes);
+        self.counts_bytes = self.limits().iter().any(|limit| limit.counts_bytes)
+            || config.callout.budget.as_ref().is_some_and(Budget::counts_bytes);
         let DescriptorEntry { descriptors, skipped } = self.descriptors(cx, false);
         cx.count_by(self.filter.stats.descriptor_skipped, skipped);
         if skipped > 0 && config.callout.deny_unevaluable && !config.callout.shadow {
@@ -42,7 +44,10 @@ impl HttpStream for Stream {
         } else {
             let shown = descriptors.iter().map(|one| one.x_ratelimit_headers).collect();
             match self.message(cx, descriptors) {
-                Some(message) => self.check(cx, message, metadata, shown),
+                Some(mut message) => {
+                    self.reserve(cx, &mut message);
+                    self.check(cx, message, metadata, shown)
+                }
                 None => {
                     cx.count(filter.stats.no_descriptors);
                     HookStatus::Continue
@@ -91,14 +96,16 @@ impl HttpStream for Stream {
             return;
         }
         let DescriptorEntry { descriptors, .. } = self.descriptors(cx, true);
-        if let Some(message) = self.message(cx, descriptors) {
+        let done = self.message(cx, descriptors);
+        for message in done.into_iter().chain(self.settlement(cx)) {
             let stats = self.filter.stats;
             let Some(permit) = self.filter.enter_breaker() else {
-                return cx.count(stats.breaker_open);
+                cx.count(stats.breaker_open);
+                continue;
             };
             let metadata = self.metadata(cx);
             let timeout = self.timeout();
-            let question = Arc::new(CheckCall { message, metadata, timeout, account: None });
+            let question = Arc::new(CheckCall::new(message, metadata, timeout, None));
             cx.count(stats.rpc);
             cx.spawn_detached(question.tell(Arc::clone(&self.filter), permit));
         }

@@ -68,6 +68,7 @@ impl Stream {
             }
             Verdict::Deny { reply, dropped } => {
                 cx.tag_span("ext_authz_status", "ext_authz_unauthorized");
+                self.flag(cx);
                 cx.count(stats.denied);
                 count_dropped(cx, *dropped);
                 if shadow_mode {
@@ -91,6 +92,7 @@ impl Stream {
             }
             Verdict::Refuse { reply, dropped } => {
                 cx.tag_span("ext_authz_status", "ext_authz_error");
+                self.flag(cx);
                 cx.count(stats.error);
                 count_dropped(cx, *dropped);
                 if shadow_mode {
@@ -106,6 +108,13 @@ impl Stream {
                 }
                 self.invalid(cx)
             }
+        }
+    }
+
+    /// The built-in's response flag, for `%CUSTOM_FLAGS%`: a module can't set the flag itself.
+    fn flag(&self, cx: &mut Context<'_>) {
+        if !self.config().shadow_mode {
+            cx.add_custom_flag("UAEX");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::Authz;
 use crate::call::single_flight::Role;
 use crate::config::extensions::Quorum;
 use crate::decide::verdict::{Decision, Verdict, decide};
-use crate::memory::cache::Claim;
+use crate::memory::cache::{Claim, Origin};
 use crate::memory::key::Key;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -59,6 +59,8 @@ impl Addressee {
 pub struct CheckResult {
     pub(crate) judged: Arc<Decision>,
     pub(crate) failure: Option<Failure>,
+    /// When the service was asked, and when it answered.
+    pub(crate) asked: Instant,
     pub(crate) made: Instant,
     /// The call was another request's.
     pub(crate) coalesced: bool,
@@ -66,7 +68,8 @@ pub struct CheckResult {
 
 impl CheckResult {
     fn of(decision: Decision, failure: Option<Failure>) -> Self {
-        Self { judged: Arc::new(decision), failure, made: Instant::now(), coalesced: false }
+        let now = Instant::now();
+        Self { judged: Arc::new(decision), failure, asked: now, made: now, coalesced: false }
     }
 
     /// What came of a call.
@@ -84,6 +87,9 @@ impl CheckResult {
 }
 
 impl CheckCall {
+    /// What is called.
+    pub(crate) const METHOD: &str = "envoy.service.auth.v3.Authorization.Check";
+
     fn deadline(&self) -> Option<Instant> {
         deadline(self.own.timeout)
     }
@@ -117,7 +123,8 @@ impl CheckCall {
         let message = Framed::of(message);
         let deadline = self.deadline();
         let call = service.client.unary_on_worker(CHECK, message, metadata.clone(), deadline)?;
-        Some(async move { CheckResult::to(&authz, call.await) })
+        let asked = Instant::now();
+        Some(async move { CheckResult { asked, ..CheckResult::to(&authz, call.await) } })
     }
 
     async fn ask_together(
@@ -152,18 +159,25 @@ impl CheckCall {
 
     /// Asks again about what is kept under `key`, while nobody waits. The claim ends with the future,
     /// also when that panics or is never polled.
-    pub(crate) async fn refresh(self, authz: Arc<Authz>, key: Key, claim: Claim) {
+    pub(crate) async fn refresh(
+        self,
+        authz: Arc<Authz>,
+        key: Key,
+        claim: Claim,
+        route: Option<String>,
+    ) {
         let _claim = claim;
-        self.refresh_claimed(&authz, key).await;
+        self.refresh_claimed(&authz, key, route).await;
     }
 
-    async fn refresh_claimed(self, authz: &Authz, key: Key) {
+    async fn refresh_claimed(self, authz: &Authz, key: Key, route: Option<String>) {
         let deadline = self.deadline().or_else(|| Instant::now().checked_add(UNATTENDED));
         let answer = self.call(authz, deadline).await;
-        match answer.judged.verdict {
+        match &answer.judged.verdict {
             Verdict::Allow(_) | Verdict::Deny { .. } | Verdict::Invalid { .. } => {
                 if let Some(cache) = &authz.cache {
-                    cache.keep(key, answer.judged, answer.made, rand::random());
+                    let CheckResult { judged, asked, made, .. } = answer;
+                    cache.keep(key, judged, Origin { asked, made, route }, rand::random());
                 }
             }
             Verdict::Pass | Verdict::Refuse { .. } => {
@@ -173,6 +187,11 @@ impl CheckCall {
     }
 
     async fn call(&self, authz: &Authz, deadline: Option<Instant>) -> CheckResult {
+        let asked = Instant::now();
+        CheckResult { asked, ..self.answer(authz, deadline).await }
+    }
+
+    async fn answer(&self, authz: &Authz, deadline: Option<Instant>) -> CheckResult {
         match &authz.config.callout.services {
             Some(more) if !self.others.is_empty() => {
                 self.call_all(authz, more.quorum, deadline).await

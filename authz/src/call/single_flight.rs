@@ -62,6 +62,11 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         (flight, Role::Leader)
     }
 
+    /// Nobody joins the calls that are under way any more.
+    pub(crate) fn part(&self) {
+        self.lock().flights.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,6 +146,17 @@ mod tests {
         let (next, role) = flights.join(key(1), || slow(&calls, 2));
         assert_eq!((next.await, role), (2, Role::Leader));
         assert_eq!(calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_joins_a_call_from_before_a_parting() {
+        let (flights, calls) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
+        let (before, _) = flights.join(key(1), || slow(&calls, 1));
+        flights.part();
+        let (after, role) = flights.join(key(1), || slow(&calls, 2));
+        assert_eq!(role, Role::Leader);
+        assert_eq!(futures::future::join(before, after).await, (1, 2));
+        assert!(flights.lock().flights.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ pub(crate) struct Fields {
     header_limits: HeaderLimitFields,
     calls: Calls,
     services: Option<ServicesFields>,
+    builtin_stats: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,6 +112,8 @@ pub(crate) struct Callout {
     pub(crate) calls: Calls,
     /// Services that are asked at the same time as the filter's own.
     pub(crate) services: Option<MoreServices>,
+    /// The scope of statistics under the built-in's names.
+    pub(crate) builtin_stats: Option<String>,
 }
 
 /// How many of the services have to allow.
@@ -184,6 +187,7 @@ impl Callout {
             header_limits,
             calls,
             services,
+            builtin_stats,
         } = fields;
         let (cache, key) = match cache {
             Some(fields) => {
@@ -193,6 +197,7 @@ impl Callout {
             None => (None, KeyRule::Everything),
         };
         Ok(Self {
+            builtin_stats,
             cache,
             coalesce,
             key,

@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) service: Service,
     /// `destination.labels`, by `bootstrap_metadata_labels_key`.
     pub(crate) labels: HashMap<String, String>,
+    /// Calls have spans of their own in the trace of their request.
+    pub(crate) emit_client_span: bool,
     pub(crate) failure_mode_allow_header_add: bool,
     pub(crate) with_request_body: Option<BodyLimits>,
     pub(crate) clear_route_cache: bool,
@@ -122,8 +124,6 @@ impl Config {
         let charged = charge_cluster_response_stats.is_some_and(|on| on.value);
         let field = "charge_cluster_response_stats";
         warn_without_effect("authz", field, charged, "there is no cluster");
-        let span = emit_client_span.is_some_and(|on| on.value);
-        warn_without_effect("authz", "emit_client_span", span, "no span is sent");
 
         Ok(Self {
             service: match services {
@@ -139,6 +139,7 @@ impl Config {
                 None => return Err(ConfigError::field("grpc_service", "is required")),
             },
             labels: labels(&bootstrap_metadata_labels_key)?,
+            emit_client_span: emit_client_span.is_none_or(|on| on.value),
             failure_mode_allow_header_add,
             with_request_body: body_limits(with_request_body.as_ref())?,
             clear_route_cache,
@@ -235,6 +236,7 @@ pub struct CheckSettings {
     pub(crate) context_extensions: HashMap<String, String>,
     pub(crate) body: RouteBody,
     pub(crate) service: Option<Service>,
+    pub(crate) emit_client_span: Option<bool>,
     /// What this suite adds.
     pub(crate) callout: RouteCallout,
     /// Tells this configuration from others.
@@ -291,8 +293,6 @@ impl CheckSettings {
             emit_client_span,
             service_override,
         } = settings;
-        let span = emit_client_span.is_some_and(|on| on.value);
-        warn_without_effect("authz", "emit_client_span", span, "no span is sent");
         refuse_if(
             disable_request_body_buffering && with_request_body.is_some(),
             "with_request_body",
@@ -315,7 +315,8 @@ impl CheckSettings {
             }
             None => None,
         };
-        Ok(Self { context_extensions, body, service, ..Self::default() })
+        let emit_client_span = emit_client_span.map(|on| on.value);
+        Ok(Self { context_extensions, body, service, emit_client_span, ..Self::default() })
     }
 }
 

@@ -64,6 +64,7 @@ fn both(first: Decision, second: Decision) -> Decision {
         } else {
             [first.max_age, second.max_age].into_iter().flatten().min()
         },
+        tag: first.tag.or(second.tag),
     }
 }
 
@@ -91,14 +92,7 @@ mod tests {
     use crate::decide::query::QueryEdits;
 
     fn decision(verdict: Verdict) -> Decision {
-        Decision {
-            verdict,
-            metadata: None,
-            cause: None,
-            silence: false,
-            passed_over: 0,
-            max_age: None,
-        }
+        Decision::new(verdict, None)
     }
 
     fn allow(lines: &[(&str, &str)]) -> Decision {

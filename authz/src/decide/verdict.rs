@@ -17,6 +17,8 @@ use crate::decide::strict;
 
 /// The key of a reply's metadata that says for how many seconds its decision may be kept.
 const MAX_AGE: &str = "callout.cache.max_age";
+/// The key of a reply's metadata that tags its decision, for purges.
+const TAG: &str = "callout.cache.tag";
 
 /// What happens to the request.
 #[derive(Debug, PartialEq)]
@@ -46,11 +48,21 @@ pub(crate) struct Decision {
     pub(crate) passed_over: u64,
     /// How long the decision may be kept at most; `None` leaves it to the configuration.
     pub(crate) max_age: Option<Duration>,
+    /// What the service tagged it with.
+    pub(crate) tag: Option<String>,
 }
 
 impl Decision {
-    const fn new(verdict: Verdict, metadata: Option<Struct>) -> Self {
-        Self { verdict, metadata, cause: None, silence: false, passed_over: 0, max_age: None }
+    pub(crate) const fn new(verdict: Verdict, metadata: Option<Struct>) -> Self {
+        Self {
+            verdict,
+            metadata,
+            cause: None,
+            silence: false,
+            passed_over: 0,
+            max_age: None,
+            tag: None,
+        }
     }
 
     fn failed(verdict: Verdict, cause: &'static str) -> Self {
@@ -82,6 +94,7 @@ pub(crate) fn decide(config: &Config, answer: Result<auth::CheckResponse, Failur
     if config.callout.cache.is_some() {
         judged.max_age =
             if empty { Some(Duration::ZERO) } else { max_age(judged.metadata.as_mut()) };
+        judged.tag = tag(judged.metadata.as_mut());
     }
     judged
 }
@@ -109,6 +122,14 @@ fn max_age(metadata: Option<&mut Struct>) -> Option<Duration> {
             Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
         }
         _ => Some(Duration::ZERO),
+    }
+}
+
+/// Takes out of a reply's metadata what its decision is tagged with.
+fn tag(metadata: Option<&mut Struct>) -> Option<String> {
+    match metadata?.fields.remove(TAG)?.kind {
+        Some(Kind::StringValue(tag)) => Some(tag),
+        _ => None,
     }
 }
 

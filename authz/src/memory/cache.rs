@@ -1,9 +1,10 @@
 //! Decisions kept for a while, shared by the workers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use callout_common::filter::admin::Purge;
 use moka::Expiry;
 use moka::sync::Cache as Store;
 
@@ -23,6 +24,19 @@ const LINE_BYTES: usize = 128;
 pub(crate) struct Cache {
     settings: CacheSettings,
     store: Store<Key, Arc<Entry>>,
+    /// When decisions were purged last: what the service was asked before is not kept any more.
+    purged: RwLock<Option<Instant>>,
+}
+
+/// Where a decision comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// When the service was asked.
+    pub(crate) asked: Instant,
+    /// When it answered.
+    pub(crate) made: Instant,
+    /// The name of the request's route.
+    pub(crate) route: Option<String>,
 }
 
 /// A decision that is kept.
@@ -33,6 +47,7 @@ pub(crate) struct Entry {
     /// How long it is fresh.
     life: Duration,
     bytes: usize,
+    route: Option<String>,
     /// Somebody asks the service again.
     refreshing: AtomicBool,
 }
@@ -126,7 +141,7 @@ impl Cache {
             .weigher(|_, entry: &Arc<Entry>| u32::try_from(entry.bytes).unwrap_or(u32::MAX))
             .expire_after(Lifetime(settings))
             .build();
-        Self { settings, store }
+        Self { settings, store, purged: RwLock::default() }
     }
 
     /// What there is for `key`.
@@ -150,20 +165,52 @@ impl Cache {
             .filter(|entry| entry.use_at(now, &self.settings).if_error)
     }
 
-    /// Keeps a decision of the service's that was made at `made`. `draw` shortens its life by chance.
-    pub(crate) fn keep(&self, key: Key, judged: Arc<Decision>, made: Instant, draw: u64) -> Kept {
+    /// Keeps a decision of the service's. `draw` shortens its life by chance.
+    pub(crate) fn keep(&self, key: Key, judged: Arc<Decision>, origin: Origin, draw: u64) -> Kept {
+        // Held until the decision is in its place, so that no purge misses it.
+        let purged = self.purged.read().unwrap_or_else(PoisonError::into_inner);
+        let Origin { asked, made, route } = origin;
+        if purged.is_some_and(|purged| asked <= purged) {
+            return Kept::No;
+        }
         let Some(life) = life(&self.settings, &judged, draw) else {
             self.store.invalidate(&key);
             return Kept::No;
         };
-        let bytes = bytes(&judged);
+        let bytes = bytes(&judged) + route.as_ref().map_or(0, String::len);
         if bytes > self.settings.max_entry_bytes {
             self.store.invalidate(&key);
             return Kept::TooLarge;
         }
         let refreshing = AtomicBool::new(false);
-        self.store.insert(key, Arc::new(Entry { judged, made, life, bytes, refreshing }));
+        self.store.insert(key, Arc::new(Entry { judged, made, life, bytes, route, refreshing }));
         Kept::Yes
+    }
+
+    /// Forgets what an operator asks for, and what is being asked for right now; how many were kept.
+    pub(crate) fn purge(&self, what: &Purge, now: Instant) -> u64 {
+        let mut purged = self.purged.write().unwrap_or_else(PoisonError::into_inner);
+        *purged = Some(now);
+        let is_meant = |entry: &Entry| match what {
+            Purge::All => true,
+            Purge::Route(name) => entry.route.as_ref() == Some(name),
+            Purge::Tag(beginning) => {
+                entry.judged.tag.as_ref().is_some_and(|tag| tag.starts_with(beginning))
+            }
+        };
+        let meant = self.store.iter().filter(|(_, entry)| is_meant(entry)).map(|(key, _)| *key);
+        meant.map(|key| self.store.invalidate(&key)).fold(0, |count, ()| count + 1)
+    }
+
+    /// How many decisions are kept, and about how many bytes they take.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        self.store.run_pending_tasks();
+        (self.store.entry_count(), self.store.weighted_size())
+    }
+
+    /// The bound of the bytes.
+    pub(crate) const fn max_bytes(&self) -> u64 {
+        self.settings.max_bytes
     }
 
     /// Forgets what is kept for `key`.
@@ -206,7 +253,7 @@ fn bytes(judged: &Decision) -> usize {
         _ => 0,
     };
     let metadata = judged.metadata.as_ref().map_or(0, callout_common::filter::metadata::heap_bytes);
-    ENTRY_BYTES + decision + metadata
+    ENTRY_BYTES + decision + metadata + judged.tag.as_ref().map_or(0, String::len)
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use super::host::AbiHost;
 use super::objects::{Config, Stream, guard};
 use super::routes;
 use crate::api::config::ConfigError;
+use crate::envoy::host::ConfigHost;
 use crate::envoy::types::Direction::{self, Request, Response};
+use crate::runner::admin;
 use crate::runner::export::{configure_named, route_named};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 use crate::worker;
@@ -50,7 +52,12 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
         // SAFETY: as above.
         let bytes = unsafe { borrow(bytes) };
         let made = text(name).and_then(|name| {
-            configure_named(super::filters(), name, bytes, &mut AbiConfigHost::new(config))
+            let mut host = AbiConfigHost::new(config);
+            let filter = configure_named(super::filters(), name, bytes, &mut host)?;
+            if !host.validating() {
+                admin::register(name, &filter);
+            }
+            Ok(filter)
         });
         match made {
             Ok(filter) => Box::into_raw(Box::<Config>::new(filter)).cast_const().cast(),

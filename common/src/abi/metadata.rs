@@ -53,6 +53,33 @@ pub(super) fn keys(filter: *mut c_void, source: u32, namespace: &str) -> Vec<Vec
     names.into_iter().flatten().map(|name| unsafe { borrow(name) }.to_vec()).collect()
 }
 
+/// The namespaces of `source`. `filter` as for [`read`].
+pub(super) fn namespaces(filter: *mut c_void, source: u32) -> Vec<Vec<u8>> {
+    let Some(required) = table().map(|table| &table.required) else { return Vec::new() };
+    // SAFETY: `filter` is live and this is its worker.
+    let count = unsafe {
+        required.envoy_dynamic_module_callback_http_get_metadata_namespaces_count(filter, source)
+    };
+    let mut names: Vec<EnvoyBuffer> = Vec::with_capacity(count);
+    if count == 0 {
+        return Vec::new();
+    }
+    // SAFETY: as above; there is room for the `count` names that Envoy will write.
+    let read = unsafe {
+        required.envoy_dynamic_module_callback_http_get_metadata_namespaces(
+            filter,
+            source,
+            names.as_mut_ptr(),
+        )
+    };
+    if read {
+        // SAFETY: the capacity is `count`, and Envoy has written that many names (F16).
+        unsafe { names.set_len(count) };
+    }
+    // SAFETY: Envoy wrote the buffers in the call before; they are copied at once.
+    names.into_iter().map(|name| unsafe { borrow(name) }.to_vec()).collect()
+}
+
 /// The keys of `namespace`, as Envoy holds them: until the metadata is changed.
 fn names(
     required: &Required,

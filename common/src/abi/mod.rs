@@ -4,6 +4,7 @@
 //! neighbours turn the one into the traits of [`crate::envoy::host`].
 #![allow(unsafe_code, reason = "this is the seam to a C ABI")]
 
+mod admin_hooks;
 mod bindings;
 mod buffer;
 mod cluster_hooks;
@@ -17,6 +18,7 @@ mod log;
 mod metadata;
 mod routes;
 mod scheduler;
+mod span;
 mod waiting_stream;
 mod table;
 

@@ -1,6 +1,8 @@
 //! Texts with command operators of Envoy's formatter (`%REQ(name)%`), as far as a module can fill
 //! them.
 
+use crate::envoy::types::{MetadataPath, PathSegment};
+
 /// A text with operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubstitutionFormat(Vec<Part>);
@@ -21,12 +23,12 @@ pub enum CommandOperator {
         /// Most bytes of the value that are used.
         limit: usize,
     },
-    /// `DYNAMIC_METADATA(namespace:key)`: a flat value.
+    /// `DYNAMIC_METADATA(namespace:key)`, or with more keys into objects: one value.
     DynamicMetadata {
         /// The namespace.
         namespace: String,
-        /// The key.
-        key: String,
+        /// Where in it.
+        path: MetadataPath,
     },
     /// `DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT`.
     RemoteAddress,
@@ -177,10 +179,11 @@ impl CommandOperator {
             ("DYNAMIC_METADATA", Some(argument)) => {
                 let path = argument.strip_suffix(')').ok_or_else(unsupported)?;
                 match path.split(':').collect::<Vec<_>>().as_slice() {
-                    [namespace, key] if !namespace.is_empty() && !key.is_empty() => {
+                    [namespace, key, within @ ..] if !path.split(':').any(str::is_empty) => {
+                        let within = within.iter().map(|key| PathSegment::Key((*key).to_owned()));
                         Ok(Self::DynamicMetadata {
                             namespace: (*namespace).to_owned(),
-                            key: (*key).to_owned(),
+                            path: MetadataPath { key: (*key).to_owned(), within: within.collect() },
                         })
                     }
                     _ => Err(unsupported()),
@@ -223,7 +226,7 @@ mod tests {
                 .iter()
                 .find(|name| *name == "x-in")
                 .map(|_| b"value"[..(*limit).min(5)].to_vec()),
-            CommandOperator::DynamicMetadata { namespace, key } => {
+            CommandOperator::DynamicMetadata { namespace, path: MetadataPath { key, .. } } => {
                 Some(format!("{namespace}/{key}").into_bytes())
             }
             _ => None,
@@ -246,6 +249,7 @@ mod tests {
             "%REQ()%",
             "%REQ(a)x%",
             "%DYNAMIC_METADATA(a)%",
+            "%DYNAMIC_METADATA(a:b:)%",
             "%REQ(a%",
             "%PROTOCOL(%",
         ] {

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use crate::envoy::attributes::Attribute;
 use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Direction;
+use crate::http::trace::SpanIds;
 
 /// Wakes a stream on its worker, or a configuration on the main thread. Owned by its mailbox alone;
 /// deleted when dropped.
@@ -72,11 +73,15 @@ pub trait HostRead {
     -> Option<MetadataValue>;
     /// The keys of a metadata namespace; empty when the namespace is absent.
     fn metadata_keys(&self, source: MetadataSource, namespace: &str) -> Vec<Vec<u8>>;
+    /// The metadata namespaces of `source`.
+    fn metadata_namespaces(&self, source: MetadataSource) -> Vec<Vec<u8>>;
     /// Whether this Envoy hands out typed metadata (1.40).
     fn reads_typed_metadata(&self) -> bool;
     /// Typed metadata as (type URL, value) (Envoy 1.40).
     fn typed_metadata(&self, source: MetadataSource, namespace: &str)
     -> Option<(Vec<u8>, Vec<u8>)>;
+    /// The ids of the active tracing span; `None` where the request is not traced.
+    fn span_ids(&self) -> Option<SpanIds>;
     /// A filter-state object in its serialized form.
     fn filter_state(&self, key: &str) -> Option<Vec<u8>>;
 
@@ -116,12 +121,24 @@ pub trait HostWrite {
     fn set_override_host(&mut self, host: &str, strict: bool) -> bool;
     /// Sets a tag on the active tracing span, if there is one.
     fn tag_span(&mut self, key: &str, value: &str);
+    /// A child of the active tracing span, if there is one.
+    fn child_span(&mut self, operation: &str) -> Option<Box<dyn ChildSpan>>;
+    /// Adds a flag to those that `%CUSTOM_FLAGS%` prints.
+    fn add_custom_flag(&mut self, flag: &str);
     /// A scheduler for this stream.
     fn scheduler(&mut self) -> Box<dyn Scheduler>;
     /// The stream, as its worker tells it of work that runs there. `None` where there is no worker.
     fn waiting_stream(&self) -> Option<Rc<dyn WaitingStream>> {
         None
     }
+}
+
+/// A span of the module's own, on the worker of its stream. Dropping it finishes it.
+pub trait ChildSpan {
+    /// Its ids.
+    fn ids(&self) -> Option<SpanIds>;
+    /// Sets a tag.
+    fn tag(&mut self, key: &str, value: &str);
 }
 
 /// What a filter has of Envoy while one of its hooks runs.

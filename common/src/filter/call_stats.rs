@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::api::config::ConfigError;
 use crate::filter::context::StreamContext;
 use crate::filter::stats::{Gauge, Histogram, LabelledCounter, Setup};
+use crate::filter::trace::CallSpan;
 use crate::grpc::Failure;
 
 /// The statistics of unary calls: `call_failed` by `cause`, `in_flight` and `latency_us`.
@@ -28,10 +29,14 @@ impl CallStats {
         })
     }
 
-    /// The stream begins to wait for a call.
-    pub fn begin<E: Send + 'static>(self, cx: &mut StreamContext<'_, E>) -> Waiting {
+    /// The stream begins to wait for the call that `span` is about.
+    pub fn begin<E: Send + 'static>(
+        self,
+        cx: &mut StreamContext<'_, E>,
+        span: CallSpan,
+    ) -> Waiting {
         cx.raise(self.in_flight);
-        Waiting { stats: self, since: Instant::now() }
+        Waiting { stats: self, since: Instant::now(), span }
     }
 }
 
@@ -41,6 +46,7 @@ impl CallStats {
 pub struct Waiting {
     stats: CallStats,
     since: Instant,
+    span: CallSpan,
 }
 
 impl Waiting {
@@ -55,7 +61,8 @@ impl Waiting {
         if let Some(failure) = failure {
             cx.count_labelled(self.stats.failed, failure.cause());
         }
-        self.abandon(cx);
+        cx.lower(self.stats.in_flight);
+        self.span.end(failure);
         took
     }
 

@@ -14,13 +14,14 @@ use tokio::task::AbortHandle;
 use crate::api::cel::AttributeSource;
 use crate::api::format::CommandOperator;
 use crate::envoy::attributes::Attribute;
-use crate::envoy::host::Host;
+use crate::envoy::host::{ChildSpan, Host};
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map, MetadataSource};
 use crate::filter::headers::{Headers, HeadersMut};
 use crate::filter::metadata::{Metadata, MetadataMut, Missing, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
 use crate::filter::timer::Timer;
+use crate::http::trace::SpanIds;
 use crate::tasks::mailbox::{Mailbox, Message, Outbox, TaskFailure, TaskGuard};
 use crate::tasks::runtime;
 use crate::worker::{self, Registration};
@@ -220,6 +221,22 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         self.host.tag_span(key, value);
     }
 
+    /// The ids of the active tracing span; `None` where the request is not traced.
+    #[must_use]
+    pub fn span_ids(&self) -> Option<SpanIds> {
+        self.host.span_ids()
+    }
+
+    /// A child of the active tracing span, if there is one.
+    pub(crate) fn child_span(&mut self, operation: &str) -> Option<Box<dyn ChildSpan>> {
+        self.host.child_span(operation)
+    }
+
+    /// Adds a flag to those that `%CUSTOM_FLAGS%` prints.
+    pub fn add_custom_flag(&mut self, flag: &str) {
+        self.host.add_custom_flag(flag);
+    }
+
     /// Counts one.
     pub fn count(&mut self, counter: Counter) {
         counter.add(self.host, 1);
@@ -323,8 +340,8 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
             CommandOperator::Trailer { names, limit } => {
                 self.line(Map::ResponseTrailers, names, *limit)
             }
-            CommandOperator::DynamicMetadata { namespace, key } => {
-                self.metadata(MetadataSource::Dynamic).printed(namespace, key)
+            CommandOperator::DynamicMetadata { namespace, path } => {
+                self.metadata(MetadataSource::Dynamic).printed(namespace, path)
             }
             CommandOperator::RemoteAddress => {
                 self.remote_ip().map(|ip| ip.to_string().into_bytes())

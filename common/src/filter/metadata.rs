@@ -132,11 +132,11 @@ impl<'a> Metadata<'a> {
 
     /// One value as Envoy's formatter prints it: a list as JSON. What can't be read is noted.
     #[must_use]
-    pub fn printed(&self, namespace: &str, key: &str) -> Option<Vec<u8>> {
-        match self.get(namespace, key)? {
+    pub fn printed(&self, namespace: &str, path: &MetadataPath) -> Option<Vec<u8>> {
+        match self.at(namespace, path)? {
             MetadataValue::String(text) => Some(text),
             MetadataValue::Unreadable => {
-                self.note(namespace, key);
+                self.note(namespace, &path.key);
                 None
             }
             other => serde_json::to_vec(&json(&other)).ok(),
@@ -205,6 +205,17 @@ impl<'a> Metadata<'a> {
                 into.typed_filter_metadata.insert(namespace.clone(), any);
             }
         }
+    }
+
+    /// All of the source but what is typed. What can't be read is noted.
+    #[must_use]
+    pub fn whole(&self) -> core::Metadata {
+        let namespaces = self.host.metadata_namespaces(self.source);
+        let namespaces: Vec<String> =
+            namespaces.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
+        let mut whole = core::Metadata::default();
+        self.collect(&namespaces, &[], &mut whole);
+        whole
     }
 
     /// A typed value as (type URL, bytes); needs Envoy 1.40.
@@ -352,6 +363,10 @@ mod tests {
         host
     }
 
+    fn top(key: &str) -> MetadataPath {
+        MetadataPath { key: key.to_owned(), within: Vec::new() }
+    }
+
     fn list() -> MetadataValue {
         MetadataValue::List(vec![
             MetadataValue::String(b"a".to_vec()),
@@ -422,7 +437,10 @@ mod tests {
         assert_eq!(text("own", &[key("k")]), string("w"));
         assert_eq!(text("object", &[key("none")]), None);
         assert_eq!(unread.count(), 0);
-        assert_eq!(metadata.printed(NAMESPACE, "own").as_deref(), Some(r#"{"k":"w"}"#.as_bytes()));
+        assert_eq!(
+            metadata.printed(NAMESPACE, &top("own")).as_deref(),
+            Some(r#"{"k":"w"}"#.as_bytes())
+        );
     }
 
     #[test]
@@ -452,7 +470,8 @@ mod tests {
         ]);
         let unread = Unread::default();
         let metadata = Metadata::new(&host, MetadataSource::Dynamic, &unread);
-        let printed = |key| metadata.printed(NAMESPACE, key).map(|text| sanitized(&text));
+        let printed =
+            |key: &str| metadata.printed(NAMESPACE, &top(key)).map(|text| sanitized(&text));
         for (key, text) in [
             ("text", "a\"b"),
             ("whole", "7"),

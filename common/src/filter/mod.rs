@@ -1,6 +1,7 @@
 //! What the author of a filter implements and sees.
 
 pub mod gate;
+pub mod admin;
 pub mod call_stats;
 pub mod stream;
 pub mod unreadable;
@@ -11,5 +12,6 @@ pub mod metadata;
 pub mod nested;
 pub mod headers;
 pub mod stats;
+pub mod trace;
 
 pub use self::stream::{Filter, HttpStream, NoRoute};

@@ -38,6 +38,24 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// Names what is defined from now on as a built-in filter does, `<metrics_namespace>.<scope>.<builtin>.<name>`
+    /// (`callout.builtin_stats`): with the namespaces `cluster` and `http` Envoy takes `scope` for the tag that the
+    /// built-in's have.
+    ///
+    /// # Errors
+    /// When `scope` is not one element of a name.
+    pub fn builtin_names(&mut self, scope: &str, builtin: &str) -> Result<(), ConfigError> {
+        let element = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if scope.is_empty() || !scope.chars().all(element) {
+            return Err(ConfigError::field(
+                "callout.builtin_stats",
+                "has to be letters, digits, `_` and `-`: Envoy takes no more for one element of a name",
+            ));
+        }
+        self.prefix = format!("{scope}.{builtin}.");
+        Ok(())
+    }
+
     /// Whether Envoy only validates the configuration: start no thread, open no socket.
     #[must_use]
     pub fn validating(&self) -> bool {

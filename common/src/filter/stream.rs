@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::api::config::{ConfigError, RawConfig};
 use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
+use crate::filter::admin::Purge;
 use crate::filter::context::StreamContext;
 use crate::filter::decision::{EventAction, HookStatus};
 use crate::filter::stats::Setup;
@@ -30,6 +31,22 @@ pub trait Filter: Send + Sync + Sized + 'static {
     /// # Errors
     /// The field that is wrong and why.
     fn route(raw: RawConfig<'_>) -> Result<Self::Route, ConfigError>;
+
+    /// Whether it keeps decisions that an operator may have forgotten.
+    const PURGES: bool = false;
+
+    /// How this configuration is, for `GET /callout/<filter>/status` on Envoy's admin interface. Runs on the
+    /// main thread.
+    fn status(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Forgets kept decisions, and tells how many. Runs on the main thread; only where
+    /// [`Filter::PURGES`].
+    fn purge(&self, what: &Purge) -> u64 {
+        let _ = what;
+        0
+    }
 
     /// A new stream, made in its first hook, with the per-route configuration that holds then.
     fn stream(self: &Arc<Self>, route: Option<Arc<Self::Route>>) -> Self::Stream;

@@ -99,6 +99,16 @@ impl CircuitBreaker {
         Some(Permit { breaker: Some(Arc::clone(self)), epoch: state.epoch, trial })
     }
 
+    /// Whether calls go through at `now`, in a word: `closed`, `open` or `half_open`.
+    #[must_use]
+    pub fn word(&self, now: Instant) -> &'static str {
+        match self.lock().now {
+            Now::Closed { .. } => "closed",
+            Now::Open { until } | Now::HalfOpen { until } if now < until => "open",
+            Now::Open { .. } | Now::HalfOpen { .. } => "half_open",
+        }
+    }
+
     fn pause_from(&self, now: Instant) -> Instant {
         now.checked_add(self.settings.pause).unwrap_or(now)
     }

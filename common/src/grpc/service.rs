@@ -28,6 +28,8 @@ pub struct Service {
     pub timeout: Option<Duration>,
     /// `initial_metadata`.
     pub metadata: MetadataTemplate,
+    /// What it is called: the name of its cluster, or its target.
+    pub name: String,
 }
 
 impl Service {
@@ -57,6 +59,11 @@ impl Service {
             client: client.with_retries(retries),
             timeout: timeout.as_ref().map(|value| duration(value, "timeout")).transpose()?,
             metadata: MetadataTemplate::parse(initial_metadata)?,
+            name: match target_specifier {
+                Some(TargetSpecifier::GoogleGrpc(google)) => google.target_uri.clone(),
+                Some(TargetSpecifier::EnvoyGrpc(envoy)) => envoy.cluster_name.clone(),
+                None => String::new(),
+            },
         })
     }
 

@@ -5,3 +5,4 @@
 pub mod arrival;
 pub mod mutation;
 pub mod rules;
+pub mod trace;

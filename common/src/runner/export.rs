@@ -9,6 +9,7 @@ use crate::api::config::{ConfigError, RawConfig};
 use crate::cluster_streams::ClusterStreamManager;
 use crate::envoy::host::ConfigHost;
 use crate::filter::Filter;
+use crate::filter::admin::Purge;
 use crate::filter::stats::Setup;
 use crate::runner::{AnyStream, Runner, RunnerStats};
 use crate::tasks::runtime;
@@ -43,18 +44,24 @@ pub struct Exported {
     name: &'static str,
     configure: Configure,
     route: fn(&[u8]) -> Result<RouteConfig, ConfigError>,
+    purges: bool,
 }
 
 impl Exported {
     /// The filter `F` under `name`.
     #[must_use]
     pub const fn new<F: Filter>(name: &'static str) -> Self {
-        Self { name, configure: configure::<F>, route: route::<F> }
+        Self { name, configure: configure::<F>, route: route::<F>, purges: F::PURGES }
     }
 
     /// The name that `filter_name` gives.
     pub(crate) const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether the filter keeps decisions that an operator may have forgotten.
+    pub(crate) const fn purges(&self) -> bool {
+        self.purges
     }
 }
 
@@ -64,6 +71,10 @@ pub(crate) trait AnyFilter: Send + Sync {
     fn open(&self) -> Rc<dyn AnyStream>;
     /// The configuration's streams to Envoy's clusters; none where it is only validated.
     fn cluster_streams(&self) -> Option<&ClusterStreamManager>;
+    /// See [`Filter::status`].
+    fn status(&self) -> serde_json::Value;
+    /// See [`Filter::purge`].
+    fn purge(&self, what: &Purge) -> u64;
 }
 
 struct Configured<F: Filter> {
@@ -79,6 +90,14 @@ impl<F: Filter> AnyFilter for Configured<F> {
 
     fn cluster_streams(&self) -> Option<&ClusterStreamManager> {
         self.desk.as_ref()
+    }
+
+    fn status(&self) -> serde_json::Value {
+        self.filter.status()
+    }
+
+    fn purge(&self, what: &Purge) -> u64 {
+        self.filter.purge(what)
     }
 }
 

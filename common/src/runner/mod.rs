@@ -4,6 +4,7 @@
 mod carry_out;
 mod flow;
 
+pub(crate) mod admin;
 pub mod export;
 
 use std::any::Any;

@@ -1,5 +1,6 @@
 //! [`FakeHost`]: what Envoy knows of one stream, as plain data.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use crate::envoy::attributes::Attribute;
-use crate::envoy::host::{ConfigHost, HostEnd, HostRead, HostWrite, Scheduler};
+use crate::envoy::host::{ChildSpan, ConfigHost, HostEnd, HostRead, HostWrite, Scheduler};
 use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::route_config::RouteConfig;
 use crate::envoy::types::Direction;
 use crate::envoy::types::{
     Body, Header, Level, Map, MetadataSource, MetadataValue, MetricId, MetricKind, MetricOp,
 };
+use crate::http::trace::SpanIds;
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 
 /// Envoy's side of a stream, with real state. Everything may be set before a hook and read after.
@@ -33,6 +35,12 @@ pub struct FakeHost {
     pub numbers: HashMap<Attribute, u64>,
     /// Metadata by source, namespace and key.
     pub metadata: HashMap<(MetadataSource, String, String), MetadataValue>,
+    /// The ids of the active tracing span.
+    pub span: Option<SpanIds>,
+    /// Children of it that are finished, by their operation and tags.
+    pub finished_spans: Rc<RefCell<Vec<FinishedSpan>>>,
+    /// Flags for `%CUSTOM_FLAGS%`.
+    pub custom_flags: Vec<String>,
     /// The filter state.
     pub filter_state: HashMap<String, Vec<u8>>,
     /// The route's upstream cluster.
@@ -76,6 +84,37 @@ pub struct FakeHost {
 pub(super) trait Behind {
     /// The filter at `place`, whose host this is, lets what it held go on.
     fn resume(&self, place: usize, host: &mut FakeHost);
+}
+
+/// A child span that was finished.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FinishedSpan {
+    /// What it is called.
+    pub operation: String,
+    /// Its tags, in order.
+    pub tags: Vec<(String, String)>,
+}
+
+struct FakeSpan {
+    ids: SpanIds,
+    span: FinishedSpan,
+    finished: Rc<RefCell<Vec<FinishedSpan>>>,
+}
+
+impl ChildSpan for FakeSpan {
+    fn ids(&self) -> Option<SpanIds> {
+        Some(self.ids.clone())
+    }
+
+    fn tag(&mut self, key: &str, value: &str) {
+        self.span.tags.push((key.to_owned(), value.to_owned()));
+    }
+}
+
+impl Drop for FakeSpan {
+    fn drop(&mut self) {
+        self.finished.borrow_mut().push(std::mem::take(&mut self.span));
+    }
 }
 
 /// Metrics by their names; labels follow the name after commas.
@@ -258,12 +297,24 @@ impl HostRead for FakeHost {
         self.metadata.keys().filter(here).map(|(_, _, key)| key.clone().into_bytes()).collect()
     }
 
+    fn metadata_namespaces(&self, source: MetadataSource) -> Vec<Vec<u8>> {
+        let here = self.metadata.keys().filter(|(from, ..)| *from == source);
+        let mut names: Vec<Vec<u8>> = here.map(|(_, ns, _)| ns.clone().into_bytes()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     fn reads_typed_metadata(&self) -> bool {
         false
     }
 
     fn typed_metadata(&self, _: MetadataSource, _: &str) -> Option<(Vec<u8>, Vec<u8>)> {
         None
+    }
+
+    fn span_ids(&self) -> Option<SpanIds> {
+        self.span.clone()
     }
 
     fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
@@ -351,6 +402,17 @@ impl HostWrite for FakeHost {
     }
 
     fn tag_span(&mut self, _: &str, _: &str) {}
+
+    fn child_span(&mut self, operation: &str) -> Option<Box<dyn ChildSpan>> {
+        let trace = self.span.as_ref()?.trace.clone();
+        let ids = SpanIds { trace, span: "c".repeat(16) };
+        let span = FinishedSpan { operation: operation.to_owned(), tags: Vec::new() };
+        Some(Box::new(FakeSpan { ids, span, finished: Rc::clone(&self.finished_spans) }))
+    }
+
+    fn add_custom_flag(&mut self, flag: &str) {
+        self.custom_flags.push(flag.to_owned());
+    }
 
     fn scheduler(&mut self) -> Box<dyn Scheduler> {
         Box::new(self.committed.clone())

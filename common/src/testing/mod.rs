@@ -9,6 +9,6 @@ mod host;
 pub use bench::{Bench, Progress, documented_metrics};
 pub use chain::{Arrived, ChainBench};
 pub use events::SentEvents;
-pub use host::FakeHost;
+pub use host::{FakeHost, FinishedSpan};
 
 pub use crate::worker::testing::Loop as WorkerLoop;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use callout_common::envoy::types::{Body, MetadataSource};
+use callout_common::filter::trace::CallSpan;
 use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Calls, Failure, Service};
 use callout_common::{Direction, Map, Reply, ReplyPart};
@@ -34,6 +35,9 @@ use crate::decide::mutate::{Kind as MessageKind, Length};
 use crate::request::attributes::Attributes;
 use crate::request::message;
 use crate::request::message::MessageContext;
+
+/// What is called.
+const METHOD: &str = "envoy.service.ext_proc.v3.ExternalProcessor.Process";
 
 /// What actions came to.
 #[derive(Debug, Default)]
@@ -307,6 +311,12 @@ impl Stream {
                 return;
             }
         };
+        let emitted = overrides
+            .and_then(|overrides| overrides.emit_client_span)
+            .unwrap_or_else(|| self.config().emit_client_span);
+        let span = CallSpan::begin(cx, emitted, (METHOD, &service.name));
+        span.lines(cx).add_to(&mut metadata);
+        self.span = Some(span);
         self.permit = Some(permit);
         let on_worker = self.config().callout.calls == Calls::Worker && client.runs_on_workers();
         let (session, work) =

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use callout_common::Timer;
 use callout_common::api::config::since_epoch;
+use callout_common::filter::trace::CallSpan;
 use callout_common::grpc::circuit_breaker::Permit;
 
 use super::chain::{Member, Share};
@@ -26,6 +27,8 @@ pub struct Stream {
     pub(crate) session: Option<Exchange>,
     /// The breaker's leave for the exchange.
     pub(crate) permit: Option<Permit>,
+    /// The span of the exchange, while it lasts.
+    pub(crate) span: Option<CallSpan>,
     /// A message went to the processor.
     pub(crate) opened: bool,
     pub(crate) attributes_sent: [bool; 2],
@@ -67,6 +70,7 @@ impl Stream {
             route,
             session: None,
             permit: None,
+            span: None,
             opened: false,
             attributes_sent: [false; 2],
             shown: [0; 2],

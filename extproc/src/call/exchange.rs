@@ -29,7 +29,7 @@ pub(crate) struct Exchange {
 
 /// The bound on open exchanges.
 #[derive(Debug)]
-pub(crate) struct StreamPermits(Arc<Semaphore>);
+pub(crate) struct StreamPermits(Arc<Semaphore>, usize);
 
 /// One of the places; given back when dropped.
 pub(crate) type Place = OwnedSemaphorePermit;
@@ -38,7 +38,12 @@ impl StreamPermits {
     /// So many; without a number as many as there can be.
     pub(crate) fn new(most: Option<usize>) -> Self {
         let most = most.unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(most)))
+        Self(Arc::new(Semaphore::new(most)), most)
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.1.saturating_sub(self.0.available_permits())
     }
 
     /// A free place, if there is one.

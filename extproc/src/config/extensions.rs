@@ -36,6 +36,7 @@ pub(crate) struct Fields {
     override_host: Option<EndpointFields>,
     on_unreadable_metadata: OnUnreadable,
     header_limits: HeaderLimitFields,
+    builtin_stats: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -149,6 +150,8 @@ pub(crate) struct Callout {
     pub(crate) override_host: Option<EndpointChoice>,
     pub(crate) on_unreadable_metadata: OnUnreadable,
     pub(crate) header_limits: HeaderLimits,
+    /// The scope of statistics under the built-in's names.
+    pub(crate) builtin_stats: Option<String>,
 }
 
 impl Callout {
@@ -167,9 +170,11 @@ impl Callout {
             override_host,
             on_unreadable_metadata,
             header_limits,
+            builtin_stats,
         } = fields;
         refuse_if(max_streams == Some(0), "max_streams", "must be greater than 0")?;
         Ok(Self {
+            builtin_stats,
             skip: Skip { methods: skip.methods, paths: matchers(&skip.paths, "skip.paths")? },
             skipped_types: matchers(&skip_body.content_types, "skip_body.content_types")?,
             body_limit: checked(body_limit)?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::extensions::{Callout, Fields, RouteCallout, RouteFields, message_timeout_of};
 use crate::decide::machine::{Modes, RouteCache, Settings};
 use crate::request::attributes::Attributes;
-use callout_common::api::config::{duration, http_status, refuse_if, warn_without_effect};
+use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::api::matching::{HeaderFilter, MutationRules};
 use callout_common::grpc::{MetadataTemplate, Service};
 use callout_common::{ConfigError, RawConfig};
@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) mutation_rules: MutationRules,
     pub(crate) forward: HeaderFilter,
     pub(crate) metadata: MetadataOptions,
+    /// Exchanges have spans of their own in the trace of their request.
+    pub(crate) emit_client_span: bool,
     /// What this suite adds.
     pub(crate) callout: Callout,
 }
@@ -118,8 +120,6 @@ impl Config {
         let plugin = "plug-ins of Envoy's are not available to a module";
         refuse_if(processing_request_modifier.is_some(), "processing_request_modifier", plugin)?;
         refuse_if(on_processing_response.is_some(), "on_processing_response", plugin)?;
-        let span = emit_client_span.as_ref().is_some_and(|on| on.value);
-        warn_without_effect("extproc", "emit_client_span", span, "no span is sent");
 
         let route_cache =
             match (RouteCacheAction::try_from(route_cache_action), disable_clear_route_cache) {
@@ -193,6 +193,7 @@ impl Config {
             forward: HeaderFilter::configure(allowed.as_ref(), disallowed.as_ref())
                 .map_err(|error| error.in_field("forward_rules"))?,
             metadata: MetadataOptions::read(metadata_options),
+            emit_client_span: emit_client_span.is_none_or(|on| on.value),
             callout,
         })
     }
@@ -232,6 +233,7 @@ pub struct Overrides {
     /// The built-in ignores these two; here they replace the filter's.
     pub(crate) request_attributes: Option<Attributes>,
     pub(crate) response_attributes: Option<Attributes>,
+    pub(crate) emit_client_span: Option<bool>,
     pub(crate) callout: RouteCallout,
 }
 
@@ -282,8 +284,6 @@ impl Overrides {
             "processing_request_modifier",
             "plug-ins of Envoy's are not available to a module",
         )?;
-        let span = emit_client_span.as_ref().is_some_and(|on| on.value);
-        warn_without_effect("extproc", "emit_client_span", span, "no span is sent");
         let some = |names: &[String], path: &str| {
             (!names.is_empty()).then(|| attributes(names, path)).transpose()
         };
@@ -296,6 +296,7 @@ impl Overrides {
             failure_mode_allow: failure_mode_allow.map(|allow| allow.value),
             request_attributes: some(&request_attributes, "request_attributes")?,
             response_attributes: some(&response_attributes, "response_attributes")?,
+            emit_client_span: emit_client_span.map(|on| on.value),
             callout: RouteCallout::default(),
         })
     }

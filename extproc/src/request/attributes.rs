@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use callout_common::api::attribute_paths::{AttributePath, Named};
 use callout_common::api::cel::{Expression, Outcome};
+use callout_common::api::config::text_format;
 use callout_common::api::text::sanitized;
 use callout_common::envoy::attributes::{Attribute as Id, Kind as Attribute, NAMED};
 use callout_common::envoy::types::{MetadataPath, MetadataSource, PathSegment};
@@ -23,6 +24,8 @@ enum Source {
     Time,
     /// One value of metadata: its source, namespace and place.
     Metadata(MetadataSource, String, MetadataPath),
+    /// All metadata of a source, as text.
+    Whole(MetadataSource),
     Expression(Arc<Expression>),
 }
 
@@ -72,6 +75,11 @@ impl Source {
         }
         let named = Named::read(name)?;
         if let Named::One(path) = &named
+            && let Some(source) = whole(path)
+        {
+            return Ok(Self::Whole(source));
+        }
+        if let Named::One(path) = &named
             && let Some((source, namespace, path)) = metadata(path)
         {
             return Ok(Self::Metadata(source, namespace, path));
@@ -99,6 +107,16 @@ impl Source {
             Self::Metadata(source, namespace, path) => {
                 cx.metadata(*source).value(namespace, path)?.kind?
             }
+            Self::Whole(source) => {
+                let metadata = cx.metadata(*source).whole();
+                // Of a route Envoy says that there is none; of a cluster or host it says nothing.
+                let absent = metadata.filter_metadata.is_empty()
+                    && matches!(source, MetadataSource::Cluster | MetadataSource::Host);
+                if absent {
+                    return None;
+                }
+                Kind::StringValue(text_format(&metadata))
+            }
             Self::Time => Kind::StringValue(rfc3339(time)),
             Self::Expression(expression) => match expression.evaluate(cx)? {
                 Outcome::Text(text) => Kind::StringValue(text),
@@ -110,6 +128,17 @@ impl Source {
                 Outcome::Other(name) => Kind::StringValue(format!("{name} value")),
             },
         })
+    }
+}
+
+/// The source of which a path names all metadata.
+fn whole(path: &AttributePath) -> Option<MetadataSource> {
+    match path.parts().as_slice() {
+        ["metadata"] => Some(MetadataSource::Dynamic),
+        ["xds", "route_metadata"] => Some(MetadataSource::Route),
+        ["xds", "cluster_metadata"] => Some(MetadataSource::Cluster),
+        ["xds", "upstream_host_metadata"] => Some(MetadataSource::Host),
+        _ => None,
     }
 }
 
@@ -227,12 +256,14 @@ mod tests {
             "xds.upstream_host_metadata.filter_metadata['a']['c']",
             "metadata.filter_metadata['a']['c']",
             "xds.route_metadata.filter_metadata['a']['b']['c']",
+            "xds.route_metadata",
+            "metadata",
         ] {
             assert_eq!(sources(name), Ok(1), "{name}");
         }
         for (name, path) in [
             ("filter_state.x", "filter_state.x"),
-            ("xds.route_metadata", "xds.route_metadata"),
+            ("xds.listener_metadata", "xds.listener_metadata"),
             ("metadata['x']", "metadata.x"),
             ("xds.node", "xds.node"),
             ("size(xds.virtual_host_metadata['a'])", "xds.virtual_host_metadata.a"),

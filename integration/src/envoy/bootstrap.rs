@@ -175,6 +175,18 @@ impl Kind {
         json!({self.name(): config})
     }
 
+    /// The bootstrap extension that adds this module's paths to the admin interface.
+    #[must_use]
+    pub fn admin(self) -> Value {
+        json!({"name": "envoy.bootstrap.dynamic_modules", "typed_config": {
+            "@type": format!("{TYPE}envoy.extensions.bootstrap.dynamic_modules.v3.DynamicModuleBootstrapExtension"),
+            "dynamic_module_config": {
+                "name": format!("callout_{}", self.name()), "do_not_close": true,
+            },
+            "extension_name": "admin",
+        }})
+    }
+
     fn wrapped(self, filter_config: Value) -> Value {
         json!({
             "dynamic_module_config": {
@@ -258,6 +270,10 @@ pub struct Bootstrap {
     pub service: Option<u16>,
     /// Whether Envoy speaks HTTP/2 to the upstream.
     pub http2_upstream: bool,
+    /// Port of a collector of spans, as the cluster `collector`: every request is traced.
+    pub collector: Option<u16>,
+    /// Bootstrap extensions.
+    pub extensions: Vec<Value>,
     /// Ports of further hosts of the upstream.
     pub more_hosts: Vec<u16>,
     upstream: u16,
@@ -270,7 +286,7 @@ impl Bootstrap {
         let routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}})];
         let (hcm, listener, cluster) = (json!({}), json!({}), json!({}));
         let (service, http2_upstream) = (None, false);
-        let more_hosts = Vec::new();
+        let (more_hosts, extensions, collector) = (Vec::new(), Vec::new(), None);
         Self {
             filters,
             routes,
@@ -279,6 +295,8 @@ impl Bootstrap {
             cluster,
             service,
             http2_upstream,
+            collector,
+            extensions,
             more_hosts,
             upstream: port,
         }
@@ -311,7 +329,7 @@ impl Bootstrap {
                 "@type": format!("{TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog"),
                 "path": log,
                 "log_format": {"json_format": {
-                    "code": "%RESPONSE_CODE%", "details": "%RESPONSE_CODE_DETAILS%", "path": "%REQ(:path)%",
+                    "code": "%RESPONSE_CODE%", "flags": "%CUSTOM_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%", "path": "%REQ(:path)%",
                     "authz": "%DYNAMIC_METADATA(callout.authz)%",
                     "ratelimit": "%DYNAMIC_METADATA(callout.ratelimit)%",
                     "extproc": "%DYNAMIC_METADATA(callout.extproc)%",
@@ -323,6 +341,19 @@ impl Bootstrap {
             ]},
             "http_filters": filters,
         });
+        let tracing = if self.collector.is_some() {
+            json!({"tracing": {"random_sampling": {"value": 100}, "provider": {
+                "name": "envoy.tracers.opentelemetry",
+                "typed_config": {
+                    "@type": format!("{TYPE}envoy.config.trace.v3.OpenTelemetryConfig"),
+                    "grpc_service": {"envoy_grpc": {"cluster_name": "collector"}},
+                    "service_name": "gateway",
+                },
+            }}})
+        } else {
+            json!({})
+        };
+        let manager = merge(manager, tracing);
         let listener = json!({
             "name": "main",
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
@@ -345,7 +376,15 @@ impl Bootstrap {
         if let Some(port) = self.service {
             clusters.push(cluster("service", &[port], json!({"http2_protocol_options": {}})));
         }
+        if let Some(port) = self.collector {
+            clusters.push(cluster("collector", &[port], json!({"http2_protocol_options": {}})));
+        }
         json!({
+            "bootstrap_extensions": self.extensions,
+            // Spans go to the collector at once.
+            "layered_runtime": {"layers": [{"name": "static", "static_layer": {
+                "tracing.opentelemetry.flush_interval_ms": 50,
+            }}]},
             "node": {"id": "n", "cluster": "c", "metadata": {"labels": {"zone": "z", "number": 1}}},
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {"clusters": clusters},

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::{Bootstrap, Version};
-use crate::client::Request;
+use crate::client::{Request, Response};
 use crate::modules;
 
 /// How long Envoy may take to start or to stop.
@@ -227,6 +227,11 @@ impl Envoy {
     pub async fn admin(&self, path: &str) -> Option<String> {
         let response = Request::get(path).send(self.admin).await;
         response.is_complete().then(|| response.body_text())
+    }
+
+    /// Posts to the admin interface.
+    pub async fn admin_post(&self, path: &str) -> Response {
+        Request::post(path).send(self.admin).await
     }
 
     /// The value of the statistic whose name ends with `name`; 0 when there is none.

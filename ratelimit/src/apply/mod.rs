@@ -1,5 +1,6 @@
 //! Does what an answer, or the lack of one, says.
 
+pub(crate) mod reserved;
 pub(crate) mod state;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use callout_common::grpc::Failure;
 use callout_common::http::mutation::Lines;
 use callout_common::{Direction, EventAction, HookStatus};
 use callout_protos::envoy::service::ratelimit::v3::RateLimitResponse;
+use callout_protos::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
 use self::state::{Asked, Context, Stream};
 use crate::access_log;
@@ -43,6 +45,12 @@ impl Stream {
                 .failure_mode_deny
                 .unwrap_or_else(|| config.failure_mode_deny.contains(rand::random())),
         };
+        // Only what the service counted is settled.
+        let counted = source == Source::Service
+            && answer.as_ref().is_ok_and(|answer| answer.overall_code == i32::from(Code::Ok));
+        if !counted {
+            self.reserved = None;
+        }
         let cause = answer.as_ref().err().map(Failure::cause);
         let descriptors = &asked.question.message.descriptors;
         let shadowed = match &answer {
@@ -90,6 +98,8 @@ impl Stream {
                     cx.count(stats.shadow_over_limit);
                     return EventAction::Request;
                 }
+                // The built-in's response flag, for `%CUSTOM_FLAGS%`: a module can't set the flag itself.
+                cx.add_custom_flag("RL");
                 for added in &config.response_headers_to_add {
                     added.apply(&mut response, |lines, operator| of_refusal(cx, lines, operator));
                 }
@@ -108,6 +118,7 @@ impl Stream {
             }
             Verdict::Refuse(reply) => {
                 cx.count(stats.error);
+                cx.add_custom_flag("RLSE");
                 EventAction::Reply(reply)
             }
         }

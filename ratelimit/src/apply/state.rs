@@ -36,6 +36,8 @@ pub struct Stream {
     pub(crate) counts_when_done: bool,
     /// The bytes of its bodies matter.
     pub(crate) counts_bytes: bool,
+    /// What was counted of it by an estimate.
+    pub(crate) reserved: Option<Reserved>,
     pub(crate) traffic: Traffic,
 }
 
@@ -43,7 +45,14 @@ pub struct Stream {
 pub(crate) enum State {
     Idle,
     /// The call is under way.
-    Waiting(Waiting, Asked),
+    Waiting(Waiting, Box<Asked>),
+}
+
+/// What was counted of a request by an estimate: `hits` for each of the descriptors of this message.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) message: RateLimitRequest,
+    pub(crate) hits: u64,
 }
 
 /// What was asked, as far as it matters when the answer comes.
@@ -62,8 +71,8 @@ impl Stream {
     pub(crate) fn new(filter: Arc<RateLimit>, route: Option<Arc<Route>>) -> Self {
         let (state, response) = (State::Idle, Lines::new());
         let traffic = Traffic::begin(Instant::now());
-        let (counts_when_done, counts_bytes) = (false, false);
-        Self { filter, route, state, response, counts_when_done, counts_bytes, traffic }
+        let (counts_when_done, counts_bytes, reserved) = (false, false, None);
+        Self { filter, route, state, response, counts_when_done, counts_bytes, reserved, traffic }
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -16,6 +16,7 @@ use crate::config::rules::{Rule, RuleFields};
 use crate::memory::ledger::{LeaseConfig, Mode, Quota, Server};
 use crate::memory::local::Size;
 use crate::memory::table::Room;
+use crate::request::budget::{Budget, ReserveFields, SettleFields};
 
 /// Less leaves no room for an account in each part of the table.
 const LEAST_ACCOUNTS_BYTES: usize = 64 << 10;
@@ -41,6 +42,9 @@ pub(crate) struct Fields {
     status_on_timeout: Option<HttpStatus>,
     rules: Vec<RuleFields>,
     calls: Calls,
+    builtin_stats: Option<String>,
+    reserve: Option<ReserveFields>,
+    settle: Option<SettleFields>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +111,10 @@ pub(crate) struct Callout {
     pub(crate) rules: Vec<Rule>,
     /// Where calls are made.
     pub(crate) calls: Calls,
+    /// The scope of statistics under the built-in's names.
+    pub(crate) builtin_stats: Option<String>,
+    /// Requests are counted by what they use.
+    pub(crate) budget: Option<Budget>,
 }
 
 /// The limit of this proxy's own while the service is down.
@@ -138,6 +146,9 @@ impl Callout {
             status_on_timeout,
             rules,
             calls,
+            builtin_stats,
+            reserve,
+            settle,
         } = fields;
         let max_error_percent = max_error_percent.unwrap_or(5);
         refuse_if(
@@ -176,6 +187,8 @@ impl Callout {
         let shield = shield.map(|shield| shield.multiple);
         refuse_if(shield == Some(0), "shield.multiple", "must be greater than 0")?;
         Ok(Self {
+            builtin_stats,
+            budget: Budget::configure(reserve, settle)?,
             terms,
             accounts,
             breaker,

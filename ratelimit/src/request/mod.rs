@@ -2,6 +2,7 @@
 
 mod action_config;
 mod actions;
+pub(crate) mod budget;
 mod claim;
 mod entry;
 mod extension;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use callout_common::filter::trace::CallSpan;
 use callout_common::grpc::circuit_breaker::Permit;
 use callout_common::grpc::{CallError, Calls, Failure, MetadataMap};
 use callout_common::{EventAction, HookStatus, StopMode};
@@ -42,7 +43,8 @@ impl Stream {
         if let Some((_, Err(Unknown::Full))) = next {
             cx.count(stats.table_full);
         }
-        let question = Arc::new(CheckCall { message, metadata, timeout: self.timeout(), account });
+        let question = CheckCall::new(message, metadata, self.timeout(), account);
+        let question = Arc::new(question);
         let Next { turn, errand, quota } = next.and_then(|(_, next)| next.ok()).unwrap_or(Next {
             turn: Admission::Ask(Batch::ONE),
             errand: None,
@@ -74,8 +76,11 @@ impl Stream {
                     return step(self.without_service(cx, &asked, failure, Duration::ZERO));
                 };
                 cx.count(stats.rpc);
+                let of = (CheckCall::METHOD, filter.config.service.name.as_str());
+                let span = CallSpan::begin(cx, true, of);
+                asked.question.belongs_to(span.lines(cx));
                 ask(cx, &asked.question, filter, batch, permit);
-                self.state = State::Waiting(stats.calls.begin(cx), asked);
+                self.state = State::Waiting(stats.calls.begin(cx, span), Box::new(asked));
                 HookStatus::Pause(StopMode::AllIteration)
             }
         }

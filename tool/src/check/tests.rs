@@ -76,12 +76,11 @@ fn a_refusal_has_line_place_and_path() {
 
 #[test]
 fn what_has_no_effect_is_warned_of() {
-    let fields = format!("{SERVICE}\n                emit_client_span: true");
+    let fields = format!("{SERVICE}\n                charge_cluster_response_stats: true");
     let found = found(&bootstrap("authz", &message("ext_authz.v3.ExtAuthz", &fields), "", ""));
     assert!(
-        found.iter().all(
-            |line| line.starts_with("f:22: warning: listener main, filter f: emit_client_span")
-        ),
+        found.iter().all(|line| line
+            .starts_with("f:22: warning: listener main, filter f: charge_cluster_response_stats")),
         "{found:?}"
     );
 }

@@ -353,6 +353,24 @@ pub(crate) const ENTRIES: &[Entry] = &[
         remedy: "",
     },
     Entry {
+        word: "budget_charged",
+        kind: "counter",
+        meaning: "Hits that were charged when a request was over, beside what callout.reserve reserved.",
+        remedy: "",
+    },
+    Entry {
+        word: "budget_refunded",
+        kind: "counter",
+        meaning: "Reserved hits that were given back when a request was over.",
+        remedy: "When most is given back, lower what callout.reserve reserves.",
+    },
+    Entry {
+        word: "budget_without_usage",
+        kind: "counter",
+        meaning: "Requests of which callout.settle found nothing that tells what they used.",
+        remedy: "Look at the metadata or header that callout.settle reads.",
+    },
+    Entry {
         word: "descriptor_skipped",
         kind: "counter",
         meaning: "Limits that do not apply to a request, because one of their actions found nothing.",

@@ -19,8 +19,15 @@ fn settings() -> CacheSettings {
     }
 }
 
+impl Origin {
+    /// A decision that was asked for and made then.
+    fn at(made: Instant) -> Self {
+        Self { asked: made, made, route: None }
+    }
+}
+
 fn judged(verdict: Verdict) -> Decision {
-    Decision { verdict, metadata: None, cause: None, silence: false, passed_over: 0, max_age: None }
+    Decision::new(verdict, None)
 }
 
 fn sets(name: &str, value: &str) -> Edits {
@@ -54,7 +61,7 @@ fn at(cache: &Cache, made: Instant, seconds: u32) -> (&'static str, bool) {
 fn an_allow_is_fresh_then_stale_then_stands_in_and_then_is_gone() {
     let (cache, made) = (Cache::new(settings()), Instant::now());
     assert_eq!(at(&cache, made, 0), ("nothing", false));
-    assert_eq!(cache.keep(key(1), allow(), made, 0), Kept::Yes);
+    assert_eq!(cache.keep(key(1), allow(), Origin::at(made), 0), Kept::Yes);
     assert_eq!(at(&cache, made, 9), ("fresh", true));
     assert_eq!(at(&cache, made, 10), ("stale", true));
     assert_eq!(at(&cache, made, 13), ("nothing", true));
@@ -65,7 +72,7 @@ fn an_allow_is_fresh_then_stale_then_stands_in_and_then_is_gone() {
 #[test]
 fn a_denial_is_never_stale() {
     let (cache, made) = (Cache::new(settings()), Instant::now());
-    assert_eq!(cache.keep(key(1), deny(Reply::new(403)), made, 0), Kept::Yes);
+    assert_eq!(cache.keep(key(1), deny(Reply::new(403)), Origin::at(made), 0), Kept::Yes);
     assert_eq!(at(&cache, made, 1), ("fresh", false));
     assert_eq!(at(&cache, made, 2), ("nothing", false));
 }
@@ -74,8 +81,8 @@ fn a_denial_is_never_stale() {
 fn a_denial_takes_the_place_of_an_allow_even_where_denials_are_not_kept() {
     let cache = Cache::new(CacheSettings { denied_ttl: Duration::ZERO, ..settings() });
     let made = Instant::now();
-    cache.keep(key(1), allow(), made, 0);
-    assert_eq!(cache.keep(key(1), deny(Reply::new(403)), made, 0), Kept::No);
+    cache.keep(key(1), allow(), Origin::at(made), 0);
+    assert_eq!(cache.keep(key(1), deny(Reply::new(403)), Origin::at(made), 0), Kept::No);
     assert_eq!(at(&cache, made, 1), ("nothing", false));
 }
 
@@ -101,9 +108,9 @@ fn what_is_of_the_moment_or_of_one_client_is_not_kept() {
 #[test]
 fn a_decision_that_is_too_large_is_not_kept_and_what_was_there_is_forgotten() {
     let (cache, made) = (Cache::new(settings()), Instant::now());
-    cache.keep(key(1), allow(), made, 0);
+    cache.keep(key(1), allow(), Origin::at(made), 0);
     let large = deny(Reply::new(403).body(vec![b'x'; 5000]));
-    assert_eq!(cache.keep(key(1), large, made, 0), Kept::TooLarge);
+    assert_eq!(cache.keep(key(1), large, Origin::at(made), 0), Kept::TooLarge);
     assert_eq!(at(&cache, made, 0), ("nothing", false));
 }
 
@@ -113,7 +120,7 @@ fn all_entries_together_stay_within_the_bound() {
     for number in 0..2000_u32 {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&number.to_le_bytes());
-        cache.keep(Key::from_bytes(bytes), allow(), Instant::now(), 0);
+        cache.keep(Key::from_bytes(bytes), allow(), Origin::at(Instant::now()), 0);
     }
     cache.store.run_pending_tasks();
     assert!(cache.store.weighted_size() <= 64 << 10, "{}", cache.store.weighted_size());
@@ -141,7 +148,7 @@ fn entries_are_weighed_by_the_memory_that_they_take() {
             metadata: Some(callout_protos::pbjson_types::Struct { fields: value }),
             ..judged(Verdict::Allow(sets("x-user", "somebody")))
         };
-        cache.keep(Key::from_bytes(bytes), Arc::new(decision), Instant::now(), 0);
+        cache.keep(Key::from_bytes(bytes), Arc::new(decision), Origin::at(Instant::now()), 0);
     }
     cache.store.run_pending_tasks();
     let took = resident().saturating_sub(before);
@@ -154,7 +161,7 @@ fn entries_are_weighed_by_the_memory_that_they_take() {
 #[test]
 fn one_caller_refreshes_at_a_time() {
     let (cache, made) = (Cache::new(settings()), Instant::now());
-    cache.keep(key(1), allow(), made, 0);
+    cache.keep(key(1), allow(), Origin::at(made), 0);
     let Found::Stale(entry) = cache.find(&key(1), made + 11 * SECOND) else { panic!("not stale") };
     let claim = entry.begin_refresh();
     assert!(claim.is_some() && entry.begin_refresh().is_none());
@@ -181,4 +188,46 @@ proptest! {
             None => prop_assert!(most < Duration::from_nanos(2), "{most:?}"),
         }
     }
+}
+
+fn is_kept(cache: &Cache, number: u8) -> bool {
+    matches!(cache.find(&key(number), Instant::now()), Found::Fresh(_))
+}
+
+#[test]
+fn a_purge_forgets_what_it_names() {
+    let route = |name: &str| Origin { route: Some(name.to_owned()), ..Origin::at(Instant::now()) };
+    let tagged = |tag: &str| {
+        let tag = Some(tag.to_owned());
+        Arc::new(Decision { tag, ..judged(Verdict::Allow(Edits::default())) })
+    };
+    let full = || {
+        let cache = Cache::new(settings());
+        cache.keep(key(1), tagged("user-1"), route("a"), 0);
+        cache.keep(key(2), tagged("user-12"), route("b"), 0);
+        cache.keep(key(3), allow(), route("b"), 0);
+        cache
+    };
+    for (what, count, kept) in [
+        (Purge::All, 3, [false, false, false]),
+        (Purge::Route("b".to_owned()), 2, [true, false, false]),
+        (Purge::Route("none".to_owned()), 0, [true, true, true]),
+        (Purge::Tag("user-1".to_owned()), 2, [false, false, true]),
+        (Purge::Tag("user-12".to_owned()), 1, [true, false, true]),
+    ] {
+        let cache = full();
+        assert_eq!(cache.purge(&what, Instant::now()), count, "{what:?}");
+        assert_eq!([1, 2, 3].map(|number| is_kept(&cache, number)), kept, "{what:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_before_a_purge_is_not_kept_after_it() {
+    let cache = Cache::new(settings());
+    let before = Origin::at(Instant::now());
+    cache.purge(&Purge::All, Instant::now());
+    assert_eq!(cache.keep(key(1), allow(), before, 0), Kept::No);
+    assert!(!is_kept(&cache, 1));
+    let after = Origin::at(Instant::now() + Duration::from_nanos(1));
+    assert_eq!(cache.keep(key(1), allow(), after, 0), Kept::Yes);
 }

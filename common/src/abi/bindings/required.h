@@ -101,3 +101,8 @@ bool CALLBACK(http_span_get_span_id)(void* span, BUF* id);
 // A child belongs to the module until it is finished, which ends its life.
 void* CALLBACK(http_span_spawn_child)(void* filter, void* span, MBUF operation);
 void CALLBACK(http_child_span_finish)(void* child);
+
+// The bootstrap extension; main thread alone. Envoy serves nothing before it is told that the extension is ready.
+bool CALLBACK(bootstrap_extension_register_admin_handler)(void* config, MBUF path, MBUF help, bool removable, bool mutates_server_state);
+void CALLBACK(bootstrap_extension_admin_set_response)(void* config, MBUF body);
+void CALLBACK(bootstrap_extension_config_signal_init_complete)(void* config);

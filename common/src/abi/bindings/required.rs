@@ -366,6 +366,20 @@ pub struct Required {
     pub envoy_dynamic_module_callback_http_child_span_finish: unsafe extern "C" fn(
         child: *mut ::std::os::raw::c_void,
     ),
+    pub envoy_dynamic_module_callback_bootstrap_extension_register_admin_handler: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+        path: envoy_dynamic_module_type_module_buffer,
+        help: envoy_dynamic_module_type_module_buffer,
+        removable: bool,
+        mutates_server_state: bool,
+    ) -> bool,
+    pub envoy_dynamic_module_callback_bootstrap_extension_admin_set_response: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+        body: envoy_dynamic_module_type_module_buffer,
+    ),
+    pub envoy_dynamic_module_callback_bootstrap_extension_config_signal_init_complete: unsafe extern "C" fn(
+        config: *mut ::std::os::raw::c_void,
+    ),
 }
 impl Required {
     pub unsafe fn new<P>(path: P) -> Result<Self, ::libloading::Error>
@@ -722,6 +736,27 @@ impl Required {
             __library.get(b"envoy_dynamic_module_callback_http_child_span_finish\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_bootstrap_extension_register_admin_handler = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_bootstrap_extension_register_admin_handler\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_bootstrap_extension_admin_set_response = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_bootstrap_extension_admin_set_response\0",
+                )
+        }
+            .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_bootstrap_extension_config_signal_init_complete = unsafe {
+            __library
+                .get(
+                    b"envoy_dynamic_module_callback_bootstrap_extension_config_signal_init_complete\0",
+                )
+        }
+            .map(|sym| *sym)?;
         Ok(Required {
             __library,
             envoy_dynamic_module_callback_log,
@@ -796,6 +831,9 @@ impl Required {
             envoy_dynamic_module_callback_http_span_get_span_id,
             envoy_dynamic_module_callback_http_span_spawn_child,
             envoy_dynamic_module_callback_http_child_span_finish,
+            envoy_dynamic_module_callback_bootstrap_extension_register_admin_handler,
+            envoy_dynamic_module_callback_bootstrap_extension_admin_set_response,
+            envoy_dynamic_module_callback_bootstrap_extension_config_signal_init_complete,
         })
     }
     pub unsafe fn envoy_dynamic_module_callback_log(
@@ -1755,5 +1793,48 @@ impl Required {
         child: *mut ::std::os::raw::c_void,
     ) {
         unsafe { (self.envoy_dynamic_module_callback_http_child_span_finish)(child) }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_bootstrap_extension_register_admin_handler(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+        path: envoy_dynamic_module_type_module_buffer,
+        help: envoy_dynamic_module_type_module_buffer,
+        removable: bool,
+        mutates_server_state: bool,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_bootstrap_extension_register_admin_handler)(
+                config,
+                path,
+                help,
+                removable,
+                mutates_server_state,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_bootstrap_extension_admin_set_response(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+        body: envoy_dynamic_module_type_module_buffer,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_bootstrap_extension_admin_set_response)(
+                config,
+                body,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_bootstrap_extension_config_signal_init_complete(
+        &self,
+        config: *mut ::std::os::raw::c_void,
+    ) {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_bootstrap_extension_config_signal_init_complete)(
+                config,
+            )
+        }
     }
 }

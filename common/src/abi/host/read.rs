@@ -8,12 +8,13 @@ use crate::abi::bindings::types::{
     envoy_dynamic_module_type_envoy_http_header as EnvoyHeader,
 };
 use crate::abi::buffer::{borrow, borrow_header, empty, lend};
-use crate::abi::{metadata, routes};
+use crate::abi::{metadata, routes, span};
 use crate::envoy::attributes::Attribute;
 use crate::envoy::host::HostRead;
 use crate::envoy::route_config::RouteConfig;
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Header, Level, Map, MetadataSource, MetadataValue};
+use crate::http::trace::SpanIds;
 
 impl AbiHost {
     fn read_buffer(
@@ -184,6 +185,10 @@ impl HostRead for AbiHost {
         metadata::keys(self.0, source_number(source), namespace)
     }
 
+    fn metadata_namespaces(&self, source: MetadataSource) -> Vec<Vec<u8>> {
+        metadata::namespaces(self.0, source_number(source))
+    }
+
     fn reads_typed_metadata(&self) -> bool {
         newer().is_some_and(|n| n.envoy_dynamic_module_callback_http_get_typed_metadata.is_ok())
     }
@@ -213,6 +218,13 @@ impl HostRead for AbiHost {
             let value = unsafe { borrow(value) }.to_vec();
             (url, value)
         })
+    }
+
+    fn span_ids(&self) -> Option<SpanIds> {
+        // SAFETY: see `AbiHost`.
+        let span =
+            unsafe { required()?.envoy_dynamic_module_callback_http_get_active_span(self.0) };
+        span::ids(span)
     }
 
     fn filter_state(&self, key: &str) -> Option<Vec<u8>> {

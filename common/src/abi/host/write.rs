@@ -5,8 +5,9 @@ use std::rc::Rc;
 use super::{AbiHost, map_number, newer, required};
 use crate::abi::buffer::{lend, nothing};
 use crate::abi::scheduler::StreamScheduler;
+use crate::abi::span;
 use crate::abi::waiting_stream::AbiWaitingStream;
-use crate::envoy::host::{HostWrite, Scheduler, WaitingStream};
+use crate::envoy::host::{ChildSpan, HostWrite, Scheduler, WaitingStream};
 use crate::envoy::types::{Map, MetadataValue, MetricId, MetricOp};
 
 impl HostWrite for AbiHost {
@@ -158,6 +159,19 @@ impl HostWrite for AbiHost {
                     lend(value.as_bytes()),
                 );
             }
+        }
+    }
+
+    fn child_span(&mut self, operation: &str) -> Option<Box<dyn ChildSpan>> {
+        span::Child::of_active(self.0, operation).map(|child| Box::new(child) as Box<dyn ChildSpan>)
+    }
+
+    fn add_custom_flag(&mut self, flag: &str) {
+        let Some(required) = required() else { return };
+        // SAFETY: see `AbiHost`; Envoy copies the lent bytes.
+        unsafe {
+            required
+                .envoy_dynamic_module_callback_http_add_custom_flag(self.0, lend(flag.as_bytes()));
         }
     }
 

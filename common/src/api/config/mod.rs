@@ -6,12 +6,14 @@ mod json;
 mod message;
 mod nearest;
 mod scalar;
+mod text;
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use any::message_of;
 pub use message::Parsed;
+pub use text::text_format;
 
 /// The bytes of a configuration, as Envoy hands them over: JSON text for a `Struct` (on Envoy 1.38
 /// a per-route `Struct` is its protobuf bytes), the serialized message otherwise.
