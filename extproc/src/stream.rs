@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use callout_common::grpc::{CallError, Failure};
-use callout_common::{Direction, EventAction, HookStatus, HttpStream};
+use callout_common::{BodyEdit, Direction, EventAction, HookStatus, HttpStream};
 
 use crate::apply::Outcome;
 use crate::apply::body::Bodies;
@@ -30,6 +30,9 @@ impl Stream {
         let share = *of_direction(&mut self.shares, direction);
         let left = left_behind(cx, direction, &status, &bodies, share);
         self.keep_behind(direction, left, &status);
+        if direction == Direction::Request && matches!(status, HookStatus::Flush(_)) {
+            self.pass_router(cx, &mut bodies);
+        }
         status.after(bodies.into_edits())
     }
 
@@ -152,7 +155,10 @@ impl Stream {
             let left = if stays { outcome.bodies.kept_len(cx, direction, share) } else { 0 };
             self.keep(direction, left);
         }
-        let Outcome { request, response, reply, parts, bodies } = outcome;
+        let Outcome { request, response, reply, parts, mut bodies } = outcome;
+        if request {
+            self.pass_router(cx, &mut bodies);
+        }
         if let Some(reply) = reply {
             return EventAction::Reply(reply);
         }
@@ -171,6 +177,7 @@ impl HttpStream for Stream {
     type Event = Event;
 
     fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
+        self.note_marks(cx);
         self.headers(cx, Direction::Request, end)
     }
 
@@ -194,8 +201,9 @@ impl HttpStream for Stream {
         self.trailers(cx, Direction::Response)
     }
 
-    fn resumed(&mut self, cx: &mut Context<'_>, direction: Direction) {
+    fn resumed(&mut self, cx: &mut Context<'_>, direction: Direction) -> Option<BodyEdit> {
         self.look_again(cx, direction);
+        if direction == Direction::Request { self.router_has_it(cx) } else { None }
     }
 
     fn event(&mut self, cx: &mut Context<'_>, event: Event) -> EventAction {

@@ -66,6 +66,15 @@ struct Gateway {
 /// A chain of processors in these modes, nearest to the client first; a mode with a `*` is that of the
 /// built-in filter.
 async fn gateway(version: Version, modes: &[&str]) -> Gateway {
+    gateway_with(version, modes, |_| {}).await
+}
+
+/// As [`gateway`], with something else about Envoy.
+async fn gateway_with(
+    version: Version,
+    modes: &[&str],
+    change: impl FnOnce(&mut Bootstrap),
+) -> Gateway {
     let upstream = Upstream::start(Answer::default()).await.unwrap();
     let (mut filters, mut services, mut added) = (Vec::new(), Vec::new(), 0);
     for (index, mode) in modes.iter().enumerate() {
@@ -89,7 +98,8 @@ async fn gateway(version: Version, modes: &[&str]) -> Gateway {
         filters.push(filter);
         services.push(service);
     }
-    let bootstrap = Bootstrap::new(upstream.port(), filters);
+    let mut bootstrap = Bootstrap::new(upstream.port(), filters);
+    change(&mut bootstrap);
     let envoy = Envoy::start(version, &bootstrap).await.unwrap();
     Gateway { envoy, upstream, _services: services, added }
 }
@@ -200,4 +210,69 @@ fn behind_the_built_in_filter_each_byte_of_a_request_arrives_once() {
         .map(|mode| vec!["*STREAMED", *mode])
         .collect();
     arrives_once(&chains, false);
+}
+
+/// The router keeps what it sent in the buffer that the filters have, too.
+#[test]
+fn each_attempt_at_a_request_gets_what_the_processors_decided_once() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let chains = [
+        vec!["STREAMED"],
+        vec!["FULL_DUPLEX_STREAMED"],
+        vec!["BUFFERED_PARTIAL"],
+        vec!["STREAMED", "FULL_DUPLEX_STREAMED"],
+        vec!["STREAMED"; 3],
+    ];
+    for (version, modes) in
+        Version::ALL.into_iter().flat_map(|v| chains.iter().map(move |m| (v, m)))
+    {
+        let gateway = runtime.block_on(gateway_with(version, modes, |bootstrap| {
+            bootstrap.routes[0]["route"]["retry_policy"] =
+                json!({"retry_on": "5xx", "num_retries": 2, "retry_back_off": {"base_interval": "0.01s"}});
+        }));
+        gateway.upstream.answer(Answer { status: 503, ..Answer::default() });
+        cases(4, |case| {
+            let body = pieces(&case.pieces);
+            let expected: Vec<u8> =
+                body.concat().iter().map(|byte| byte.wrapping_add(gateway.added)).collect();
+            let before = gateway.upstream.seen().len();
+            let request = Request::post("/").pieces(body).gap(Duration::from_millis(case.gap));
+            let request = if case.http2 { request.http2() } else { request };
+            let request = if case.trailers { request.trailer("t", "1") } else { request };
+            let response = runtime.block_on(request.send(gateway.envoy.port()));
+            let what = format!("{version} {modes:?} {case:?}");
+            assert_eq!(response.status, 503, "{what}");
+            let seen = &gateway.upstream.seen()[before..];
+            assert_eq!(seen.len(), 3, "{what}");
+            for seen in seen {
+                assert!(
+                    seen.complete && seen.body == expected,
+                    "{what}: {} bytes",
+                    seen.body.len()
+                );
+            }
+        });
+        runtime.block_on(gateway.envoy.stat_becomes("live_streams", 0)).unwrap();
+    }
+}
+
+#[test]
+fn a_request_too_long_to_be_sent_again_goes_once() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (version, mode) in Version::ALL
+        .into_iter()
+        .flat_map(|version| ["STREAMED", "FULL_DUPLEX_STREAMED"].map(|mode| (version, mode)))
+    {
+        let gateway = runtime.block_on(gateway_with(version, &[mode], |bootstrap| {
+            bootstrap.listener = json!({"per_connection_buffer_limit_bytes": 16384});
+            bootstrap.routes[0]["route"]["retry_policy"] = json!({"retry_on": "5xx"});
+        }));
+        for http2 in [false, true] {
+            let pieces = vec![1_500; 60];
+            let case = Case { pieces, gap: 1, http2, trailers: http2 };
+            let what = format!("{version} {mode}");
+            runtime.block_on(check(&gateway, &case, false, &what));
+        }
+        runtime.block_on(gateway.envoy.stat_becomes("live_streams", 0)).unwrap();
+    }
 }

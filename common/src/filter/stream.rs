@@ -8,7 +8,7 @@ use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
 use crate::filter::admin::Purge;
 use crate::filter::context::StreamContext;
-use crate::filter::decision::{EventAction, HookStatus};
+use crate::filter::decision::{BodyEdit, EventAction, HookStatus};
 use crate::filter::stats::Setup;
 
 /// A configured filter, shared by the workers.
@@ -111,9 +111,14 @@ pub trait HttpStream: 'static {
     }
 
     /// `direction` was let go on: what was held has reached the filters behind, as far as they take
-    /// it now. Not called when that ended the stream.
-    fn resumed(&mut self, cx: &mut StreamContext<'_, Self::Event>, direction: Direction) {
+    /// it now. Not called when that ended the stream. What is returned is done to the body at once.
+    fn resumed(
+        &mut self,
+        cx: &mut StreamContext<'_, Self::Event>,
+        direction: Direction,
+    ) -> Option<BodyEdit> {
         let _ = (cx, direction);
+        None
     }
 
     /// The stream ended, in whatever way. Pending work has been cancelled.

@@ -1,8 +1,8 @@
 //! Carries decisions out. Here, and nowhere else, are the calls that can re-enter the stream or end
 //! it: no filter is borrowed, and whether the stream has ended is looked at after each.
 
-use super::Runner;
 use super::flow::Mark;
+use super::{Outcome, Runner};
 use crate::envoy::attributes::Attribute;
 use crate::envoy::host::HostEnd;
 use crate::envoy::reply::{Reply, ReplyPart};
@@ -228,7 +228,10 @@ impl<F: Filter> Runner<F> {
         let flow = self.flow.get();
         if !flow.ended && !flow.done {
             // A panic here is counted; what was let go has gone.
-            let _ = self.run(host, |stream, cx| stream.resumed(cx, direction));
+            let edit = self.run(host, |stream, cx| stream.resumed(cx, direction));
+            if let Outcome::Decided(Some(edit)) = edit {
+                self.edit(host, vec![edit]);
+            }
         }
     }
 

@@ -96,8 +96,13 @@ impl HttpStream for Strings {
         }
     }
 
-    fn resumed(&mut self, _: &mut StreamContext<'_, &'static str>, _: Direction) {
+    fn resumed(
+        &mut self,
+        _: &mut StreamContext<'_, &'static str>,
+        _: Direction,
+    ) -> Option<BodyEdit> {
         self.resumed += 1;
+        None
     }
 
     fn response_headers(

@@ -7,7 +7,7 @@ mod events;
 mod host;
 
 pub use bench::{Bench, Progress, documented_metrics};
-pub use chain::{Arrived, ChainBench};
+pub use chain::{Arrived, ChainBench, Router};
 pub use events::SentEvents;
 pub use host::{FakeHost, FinishedSpan};
 

@@ -97,6 +97,19 @@ impl Bodies {
         bytes
     }
 
+    /// Takes the first bytes of what Envoy keeps out, whoever they are for.
+    pub(crate) fn take_first(
+        &mut self,
+        cx: &Context<'_>,
+        direction: Direction,
+        bytes: usize,
+    ) -> Bytes {
+        let mut first = self.kept(cx, direction);
+        let rest = first.split_off(bytes.min(first.len()));
+        self.of_mut(direction).kept = Some(rest);
+        first.into()
+    }
+
     /// Puts bytes after what Envoy keeps for this filter.
     pub(crate) fn append(
         &mut self,

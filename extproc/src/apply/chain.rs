@@ -52,6 +52,8 @@ struct Way {
 /// they are the farthest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Share {
+    /// Of those of filters behind, what no filter of this library keeps there.
+    pub(crate) foreign: usize,
     /// Of filters behind.
     pub(crate) behind: usize,
     /// Of filters in front.
@@ -124,7 +126,18 @@ impl Member {
         if let Some(buffered) = buffered {
             way.foreign = buffered.saturating_sub(front + own + deeper);
         }
-        Share { behind: way.foreign + deeper, front }
+        Share { foreign: way.foreign, behind: way.foreign + deeper, front }
+    }
+
+    /// Whether no other of these filters is behind this one.
+    pub(crate) fn is_last(&self, direction: Direction) -> bool {
+        let mut shared = self.chain.shared.borrow_mut();
+        shared.way(direction).kept.last().is_none_or(|(index, _)| *index == self.index)
+    }
+
+    /// So many bytes in Envoy's buffer are nobody's of these filters.
+    pub(crate) fn set_foreign(&self, direction: Direction, bytes: usize) {
+        self.chain.shared.borrow_mut().way(direction).foreign = bytes;
     }
 
     /// So many bytes of this filter lie in Envoy's buffer by now. When there are none any more, the

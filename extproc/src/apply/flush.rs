@@ -63,9 +63,22 @@ impl Stream {
         let share = of_direction(&mut self.shares, direction);
         match (&self.member, buffered) {
             (Some(member), buffered) => *share = member.share(direction, buffered),
-            (None, Some(buffered)) => share.behind = buffered.saturating_sub(kept),
+            (None, Some(buffered)) => {
+                share.behind = buffered.saturating_sub(kept);
+                share.foreign = share.behind;
+            }
             (None, None) => {}
         }
+    }
+
+    /// So many bytes in Envoy's buffer are nobody's of this library's filters.
+    pub(super) fn set_foreign(&mut self, direction: Direction, bytes: usize) {
+        if let Some(member) = &self.member {
+            member.set_foreign(direction, bytes);
+        }
+        let share = of_direction(&mut self.shares, direction);
+        share.behind = share.behind - share.foreign + bytes;
+        share.foreign = bytes;
     }
 
     /// So many bytes lie in Envoy's buffer for this filter, once what was decided is done.
@@ -108,9 +121,13 @@ impl Stream {
         }
     }
 
-    fn may_go(&mut self, direction: Direction, inside_its_hook: bool) -> bool {
+    fn may_go(&mut self, cx: &Context<'_>, direction: Direction, inside_its_hook: bool) -> bool {
         // What lies there for a filter in front would go along, past it.
         if of_direction(&mut self.shares, direction).front > 0 {
+            return false;
+        }
+        let ready = self.outlet(direction).ready.len();
+        if !self.outlet(direction).ended && self.gathers_for_router(cx, direction, ready) {
             return false;
         }
         let held_back = self.member.as_ref().is_some_and(|member| member.has_ended(direction));
@@ -127,12 +144,19 @@ impl Stream {
         direction: Direction,
         bodies: &mut Bodies,
     ) -> bool {
-        if !self.may_go(direction, false) {
+        if !self.may_go(cx, direction, false) {
             self.outlet(direction).owed = Owed::Release;
             return false;
         }
         self.empty(cx, direction, bodies);
         true
+    }
+
+    /// Whether Envoy's buffer has pieces that the processor is yet to see: they would go along.
+    fn keeps_unseen(&self, cx: &Context<'_>, direction: Direction, bodies: &Bodies) -> bool {
+        let [request, response] = self.shares;
+        let share = if direction == Direction::Request { request } else { response };
+        self.machine.is_parked(direction) && bodies.kept_len(cx, direction, share) > 0
     }
 
     /// Whether something that had to wait may go by now, from an event.
@@ -142,7 +166,9 @@ impl Stream {
         direction: Direction,
         bodies: &mut Bodies,
     ) -> bool {
-        self.outlet(direction).owed == Owed::Release && self.let_go(cx, direction, bodies)
+        self.outlet(direction).owed == Owed::Release
+            && !self.keeps_unseen(cx, direction, bodies)
+            && self.let_go(cx, direction, bodies)
     }
 
     /// Hands over what waits.
@@ -167,13 +193,14 @@ impl Stream {
         let share = *of_direction(&mut self.shares, direction);
         let outlet = self.outlet(direction);
         let (owed, ended) = (outlet.owed != Owed::Nothing, outlet.ended);
+        let flows = !self.keeps_unseen(cx, direction, bodies) && self.may_go(cx, direction, true);
         match stance {
-            PieceStatus::Hold(hold) if owed && !ended && self.may_go(direction, true) => {
+            PieceStatus::Hold(hold) if owed && !ended && flows => {
                 self.empty(cx, direction, bodies);
                 HookStatus::Flush(hold)
             }
             PieceStatus::Hold(hold) => HookStatus::Pause(hold),
-            PieceStatus::Flush(hold) if self.may_go(direction, true) => {
+            PieceStatus::Flush(hold) if flows => {
                 self.empty(cx, direction, bodies);
                 HookStatus::Flush(hold)
             }
@@ -201,12 +228,13 @@ impl Stream {
         bodies: &mut Bodies,
     ) -> HookStatus {
         let share = *of_direction(&mut self.shares, direction);
+        let keeps = self.router_keeps(cx, direction) > 0;
         let outlet = self.outlet(direction);
         if outlet.owed == Owed::Nothing {
             return HookStatus::Continue;
         }
-        if outlet.trailers_due {
-            // Envoy would send the trailers along, and again when their hook has come. That follows this
+        if outlet.trailers_due || keeps {
+            // What the router keeps would go, too. Or Envoy would send the trailers along, and again when their hook has come. That follows this
             // one, or, behind a filter that made them, never: then it is done in an event.
             outlet.owed = Owed::Release;
             let piece = bodies.take(cx, direction, share);

@@ -7,6 +7,7 @@ pub(crate) mod state;
 pub(crate) mod chain;
 pub(crate) mod flush;
 pub(crate) mod outlet;
+pub(crate) mod router;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
-//! What waits to go on in one direction.
+//! What waits to go on in one direction, and what is out of its way meanwhile.
+
+use bytes::Bytes;
 
 /// Whether the machine has let the direction go, and Envoy was not told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,4 +42,13 @@ impl Outlet {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.ready.extend_from_slice(bytes);
     }
+}
+
+/// What is known of the router's copy.
+#[derive(Debug, Default)]
+pub(crate) struct RouterCopy {
+    /// The request came here with the header that the router adds.
+    pub(super) marked: bool,
+    /// The copy, and how many bytes go past it, while it is out of the buffer.
+    pub(super) out: Option<(Bytes, usize)>,
 }

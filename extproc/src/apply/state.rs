@@ -10,7 +10,7 @@ use callout_common::grpc::circuit_breaker::Permit;
 
 use super::chain::{Member, Share};
 use super::length::Lengths;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, RouterCopy};
 use crate::ExtProc;
 use crate::access_log::AccessLogRecord as Record;
 use crate::call::event::Event;
@@ -38,6 +38,7 @@ pub struct Stream {
     pub(crate) kept: [usize; 2],
     /// Bytes that it keeps for others: there is one buffer for all filters.
     pub(crate) shares: [Share; 2],
+    pub(crate) router: RouterCopy,
     pub(crate) lengths: Lengths,
     /// When what was asked has to be answered, of the request and of the response.
     pub(crate) deadlines: [Timer<Event>; 2],
@@ -76,6 +77,7 @@ impl Stream {
             shown: [0; 2],
             kept: [0; 2],
             shares: [Share::default(); 2],
+            router: RouterCopy::default(),
             lengths: Lengths::default(),
             deadlines: Default::default(),
             gathers: Default::default(),

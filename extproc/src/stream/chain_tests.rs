@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use callout_common::Direction;
-use callout_common::testing::ChainBench;
+use callout_common::testing::{ChainBench, Router};
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proptest::prelude::*;
 use prost::Message;
@@ -29,7 +29,7 @@ struct Case {
     pieces: Vec<usize>,
     end: End,
     limit: u64,
-    router_keeps: bool,
+    router: Router,
     /// What happens next, again and again.
     dice: Vec<u8>,
 }
@@ -55,8 +55,7 @@ struct World {
 impl World {
     fn new(case: &Case) -> Self {
         let configs: Vec<String> = case.modes.iter().map(|mode| config(mode)).collect();
-        let chain =
-            ChainBench::new("extproc", &configs, case.direction, case.limit, case.router_keeps);
+        let chain = ChainBench::new("extproc", &configs, case.direction, case.limit, case.router);
         let mut pieces: VecDeque<_> =
             bodies(&case.pieces).into_iter().map(|piece| (piece, false)).collect();
         let trailers = matches!(case.end, End::Trailers);
@@ -203,6 +202,9 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
         expected.len(),
         arrived.body.iter().zip(&expected).position(|(got, wanted)| got != wanted)
     );
+    if let Some(again) = world.chain.again() {
+        prop_assert!(again == expected, "{} bytes would be sent again", again.len());
+    }
     Ok(())
 }
 
@@ -210,13 +212,25 @@ fn case(
     modes: impl Strategy<Value = Vec<&'static str>>,
     limit: u64,
 ) -> impl Strategy<Value = Case> {
-    let direction = prop_oneof![Just(Direction::Request), Just(Direction::Response)];
     let end = prop_oneof![Just(End::Piece), Just(End::Empty), Just(End::Trailers)];
     let pieces = proptest::collection::vec(1..40_usize, 1..12);
     let dice = proptest::collection::vec(any::<u8>(), 0..300);
-    (modes, direction, pieces, end, dice).prop_map(move |(modes, direction, pieces, end, dice)| {
-        Case { modes, direction, pieces, end, limit, router_keeps: false, dice }
-    })
+    let direction = prop_oneof![
+        Just((Direction::Request, Router::Passes)),
+        Just((Direction::Request, Router::Keeps)),
+        Just((Direction::Response, Router::Passes))
+    ];
+    (modes, direction, pieces, end, dice).prop_map(
+        move |(modes, (direction, router), pieces, end, dice)| Case {
+            modes,
+            direction,
+            pieces,
+            end,
+            limit,
+            router,
+            dice,
+        },
+    )
 }
 
 fn modes(from: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::super::FakeHost;
 use super::super::host::{Behind, Committed};
+use crate::envoy::attributes::Attribute;
 use crate::envoy::types::{Body, Direction};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
 
@@ -49,16 +50,17 @@ pub(super) struct Shared {
     /// The peer's end is there.
     pub(super) complete: bool,
     pub(super) trailers: bool,
-    filter_state: HashMap<String, Vec<u8>>,
+    pub(super) filter_state: HashMap<String, Vec<u8>>,
     pub(super) arrived: Arrived,
+    /// The router keeps a copy in the buffer, as it does for retries.
+    pub(super) router_keeps: bool,
 }
 
 pub(super) struct Manager {
     pub(super) direction: Direction,
     pub(super) seats: Vec<Seat>,
     pub(super) shared: RefCell<Shared>,
-    /// Whoever is behind the last filter keeps a copy in the buffer, as the router does for retries.
-    pub(super) router_keeps: bool,
+    pub(super) limit: usize,
 }
 
 /// A piece on its way.
@@ -91,6 +93,9 @@ impl Manager {
             host.bodies.insert(Body::buffered(self.direction), buffer);
         }
         host.watermarked.insert(self.direction);
+        if shared.arrived.headers {
+            host.numbers.insert(Attribute::UpstreamRequestAttemptCount, 1);
+        }
         host.filter_state = std::mem::take(&mut shared.filter_state);
     }
 
@@ -185,14 +190,19 @@ impl Manager {
         self.arrive(piece, end && !self.shared.borrow().trailers);
     }
 
-    /// A piece has come through all filters.
+    /// A piece has come through all filters, to the router.
     fn arrive(&self, piece: Piece, end: bool) {
         let mut shared = self.shared.borrow_mut();
+        let buffered = shared.buffer.as_ref().map_or(0, Vec::len);
+        let length = if let Piece::Own(bytes) = &piece { bytes.len() } else { buffered };
+        let kept = if matches!(piece, Piece::Own(_)) { buffered } else { 0 };
+        shared.router_keeps &= kept + length <= self.limit;
+        let keeps = shared.router_keeps;
         let bytes = match piece {
-            Piece::Buffer if self.router_keeps => shared.buffer.clone().unwrap_or_default(),
+            Piece::Buffer if keeps => shared.buffer.clone().unwrap_or_default(),
             Piece::Buffer => shared.buffer.as_mut().map(std::mem::take).unwrap_or_default(),
             Piece::Own(bytes) => {
-                if self.router_keeps {
+                if keeps {
                     shared.buffer.get_or_insert_default().extend_from_slice(&bytes);
                 }
                 bytes

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::manager::Arrived;
-use self::manager::{Manager, Piece, Seat};
+use self::manager::{Manager, Piece, Seat, Shared};
 use super::FakeHost;
 use super::host::Committed;
 use crate::api::config::{ConfigError, RawConfig};
@@ -25,6 +25,15 @@ use crate::tasks::runtime;
 
 /// Bytes before a message of gRPC.
 const PREFIX: usize = 5;
+
+/// What is behind the last filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Router {
+    /// It hands on what it gets.
+    Passes,
+    /// It keeps a copy in Envoy's buffer, too, to send it again; over the buffer limit it gives that up.
+    Keeps,
+}
 
 /// The streams of several filters in one chain, in one direction. What they send to services is kept; the
 /// services say what a test has them say.
@@ -83,7 +92,7 @@ impl<F: Filter> ChainBench<F> {
         configs: &[String],
         direction: Direction,
         limit: u64,
-        router_keeps: bool,
+        router: Router,
     ) -> Result<Self, ConfigError> {
         let runtime = Builder::new_current_thread()
             .enable_time()
@@ -117,8 +126,10 @@ impl<F: Filter> ChainBench<F> {
                 waiting: Vec::new(),
             });
         }
-        let shared = RefCell::default();
-        let manager = Rc::new(Manager { direction, seats, shared, router_keeps });
+        let router_keeps = router == Router::Keeps;
+        let shared = RefCell::new(Shared { router_keeps, ..Shared::default() });
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let manager = Rc::new(Manager { direction, seats, shared, limit });
         for (place, seat) in manager.seats.iter().enumerate() {
             let weak = Rc::downgrade(&manager);
             seat.host.borrow_mut().chain = Some((weak, place));
@@ -166,8 +177,7 @@ impl<F: Filter> ChainBench<F> {
     /// Whether Envoy reads on: the buffer is within its limit.
     #[must_use]
     pub fn reads_on(&self) -> bool {
-        let limit = self.manager.seats.first().map_or(0, |seat| seat.host.borrow().buffer_limit);
-        self.buffered() as u64 <= limit
+        self.buffered() <= self.manager.limit
     }
 
     /// Bytes in the buffer.
@@ -211,6 +221,13 @@ impl<F: Filter> ChainBench<F> {
                 tokio::task::yield_now().await;
             }
         });
+    }
+
+    /// What the router would send again; `None` when it keeps nothing.
+    #[must_use]
+    pub fn again(&self) -> Option<Vec<u8>> {
+        let shared = self.manager.shared.borrow();
+        shared.router_keeps.then(|| shared.buffer.clone().unwrap_or_default())
     }
 
     /// What came out behind the last filter.

@@ -184,6 +184,11 @@ impl Machine {
         }
     }
 
+    /// Whether Envoy keeps pieces that the processor is yet to see.
+    pub(crate) const fn is_parked(&self, direction: Direction) -> bool {
+        self.side(direction).pipe.parked
+    }
+
     /// What is answered goes, with the headers if they are still held.
     pub(super) fn let_ready_go(&mut self, direction: Direction, actions: &mut Vec<Action>) {
         let side = self.side_mut(direction);
