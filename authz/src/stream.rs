@@ -54,7 +54,7 @@ impl Stream {
     fn switched_off(&self, cx: &mut Context<'_>) -> HookStatus {
         let stats = self.authz.stats;
         cx.count(stats.disabled);
-        if !self.config().deny_at_disable {
+        if !self.config().deny_at_disable.is_on() {
             return HookStatus::Continue;
         }
         let reply = refusal(self.config());

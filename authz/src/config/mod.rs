@@ -6,8 +6,10 @@ pub(crate) mod key_rule;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use callout_common::api::config::{http_status, refuse_if, warn_of_runtime, warn_without_effect};
-use callout_common::api::matching::{Fraction, HeaderFilter, MetadataMatcher, MutationRules};
+use callout_common::api::config::{http_status, refuse_if, warn_without_effect};
+use callout_common::api::matching::{
+    Fraction, HeaderFilter, MetadataMatcher, MutationRules, RuntimeFlag, RuntimeFraction,
+};
 use callout_common::api::node::Node;
 use callout_common::grpc::Service;
 use callout_common::{ConfigError, RawConfig};
@@ -41,9 +43,9 @@ pub(crate) struct Config {
     pub(crate) typed_metadata_context_namespaces: Vec<String>,
     pub(crate) route_metadata_context_namespaces: Vec<String>,
     pub(crate) route_typed_metadata_context_namespaces: Vec<String>,
-    pub(crate) filter_enabled: Fraction,
+    pub(crate) filter_enabled: RuntimeFraction,
     pub(crate) filter_enabled_metadata: Option<MetadataMatcher>,
-    pub(crate) deny_at_disable: bool,
+    pub(crate) deny_at_disable: RuntimeFlag,
     pub(crate) stat_prefix: String,
     pub(crate) headers: HeaderFilter,
     pub(crate) include_tls_session: bool,
@@ -156,27 +158,19 @@ impl Config {
             route_metadata_context_namespaces,
             route_typed_metadata_context_namespaces,
             filter_enabled: match filter_enabled {
-                Some(fraction) => {
-                    Fraction::configure_runtime(&fraction, "authz", "filter_enabled")?
-                }
-                None => Fraction::ALL,
+                Some(fraction) => RuntimeFraction::configure(&fraction, "authz", "filter_enabled")?,
+                None => Fraction::ALL.into(),
             },
             filter_enabled_metadata: filter_enabled_metadata
                 .as_ref()
                 .map(MetadataMatcher::configure)
                 .transpose()
                 .map_err(|error| error.in_field("filter_enabled_metadata"))?,
-            deny_at_disable: match deny_at_disable {
-                Some(flag) => {
-                    warn_of_runtime("authz", "deny_at_disable", &flag.runtime_key);
-                    flag.default_value
-                        .ok_or_else(|| {
-                            ConfigError::field("deny_at_disable.default_value", "is required")
-                        })?
-                        .value
-                }
-                None => false,
-            },
+            deny_at_disable: deny_at_disable
+                .as_ref()
+                .map(|flag| RuntimeFlag::configure(flag, "authz", "deny_at_disable"))
+                .transpose()?
+                .unwrap_or_default(),
             stat_prefix,
             headers: HeaderFilter::configure(
                 allowed_headers.as_ref(),

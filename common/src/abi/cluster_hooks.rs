@@ -9,6 +9,7 @@ use super::bindings::types::{
 use super::buffer::{borrow, borrow_all, borrow_header};
 use super::cluster_host::AbiClusterHost;
 use super::objects::{Config, guard};
+use super::runtime;
 use crate::cluster_streams::ClusterStreamManager;
 use crate::envoy::cluster::ClusterError;
 use crate::envoy::types::Header;
@@ -42,6 +43,12 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
     m: *const c_void,
     event: u64,
 ) {
+    if event == runtime::REFRESH {
+        guard((), || {
+            runtime::read();
+        });
+        return;
+    }
     with_desk(m, |desk| desk.scheduled(&mut AbiClusterHost::new(c), event));
 }
 

@@ -9,13 +9,13 @@ use super::buffer::borrow;
 use super::config_host::AbiConfigHost;
 use super::host::AbiHost;
 use super::objects::{Config, Stream, guard};
-use super::routes;
+use super::{routes, runtime};
 use crate::api::config::ConfigError;
 use crate::envoy::host::ConfigHost;
 use crate::envoy::types::Direction::{self, Request, Response};
-use crate::runner::admin;
 use crate::runner::export::{configure_named, route_named};
 use crate::runner::{AnyStream, BodyStatus, HeadersStatus, TrailersStatus};
+use crate::runner::{admin, ticks};
 use crate::worker;
 
 /// Runs `hook` on a stream and its host. The stream is kept alive meanwhile: before Envoy 1.40 the
@@ -56,6 +56,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
             let filter = configure_named(super::filters(), name, bytes, &mut host)?;
             if !host.validating() {
                 admin::register(name, &filter);
+                if runtime::read() {
+                    ticks::send(&filter, host.scheduler(), runtime::REFRESH);
+                }
             }
             Ok(filter)
         });

@@ -17,6 +17,7 @@ mod kinds;
 mod log;
 mod metadata;
 mod routes;
+mod runtime;
 mod scheduler;
 mod span;
 mod waiting_stream;

@@ -5,6 +5,7 @@ pub mod attribute_paths;
 pub mod cel;
 pub mod header_limits;
 pub mod node;
+pub mod runtime;
 mod bootstrap;
 pub mod format;
 pub mod config;

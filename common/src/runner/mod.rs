@@ -5,6 +5,7 @@ mod carry_out;
 mod flow;
 
 pub(crate) mod admin;
+pub(crate) mod ticks;
 pub mod export;
 
 use std::any::Any;

@@ -384,7 +384,7 @@ impl Bootstrap {
             // Spans go to the collector at once.
             "layered_runtime": {"layers": [{"name": "static", "static_layer": {
                 "tracing.opentelemetry.flush_interval_ms": 50,
-            }}]},
+            }}, {"name": "admin", "admin_layer": {}}]},
             "node": {"id": "n", "cluster": "c", "metadata": {"labels": {"zone": "z", "number": 1}}},
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {"clusters": clusters},

@@ -6,7 +6,7 @@ pub(crate) mod rules;
 use std::time::Duration;
 
 use callout_common::api::config::{duration, http_status, refuse_if};
-use callout_common::api::matching::Fraction;
+use callout_common::api::matching::{Fraction, RuntimeFraction};
 use callout_common::envoy::version::EnvoyVersion;
 use callout_common::grpc::Service;
 use callout_common::{ConfigError, RawConfig};
@@ -54,13 +54,13 @@ pub(crate) struct Config {
     pub(crate) timeout: Duration,
     /// `failure_mode_deny`, or `failure_mode_deny_percent`, which replaces it: the part of failures
     /// that refuses the request.
-    pub(crate) failure_mode_deny: Fraction,
+    pub(crate) failure_mode_deny: RuntimeFraction,
     /// What replies look like, and the headers of what passes.
     pub(crate) replies: ReplySettings,
     pub(crate) response_headers_to_add: Vec<Added>,
     pub(crate) stat_prefix: String,
-    pub(crate) filter_enabled: Fraction,
-    pub(crate) filter_enforced: Fraction,
+    pub(crate) filter_enabled: RuntimeFraction,
+    pub(crate) filter_enforced: RuntimeFraction,
     pub(crate) limits: Vec<Limit>,
     pub(crate) metadata_namespace: String,
     /// What this suite adds.
@@ -141,8 +141,8 @@ impl Config {
                 "failure_mode_deny_percent",
             )? {
                 Some(part) => part,
-                None if failure_mode_deny => Fraction::ALL,
-                None => Fraction::NONE,
+                None if failure_mode_deny => Fraction::ALL.into(),
+                None => Fraction::NONE.into(),
             },
             replies: ReplySettings {
                 rate_limited_as_resource_exhausted,
@@ -183,9 +183,9 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             stat_prefix,
             filter_enabled: fraction(filter_enabled.as_ref(), "filter_enabled")?
-                .unwrap_or(Fraction::ALL),
+                .unwrap_or_else(|| Fraction::ALL.into()),
             filter_enforced: fraction(filter_enforced.as_ref(), "filter_enforced")?
-                .unwrap_or(Fraction::ALL),
+                .unwrap_or_else(|| Fraction::ALL.into()),
             limits: limits(&rate_limits)?,
             metadata_namespace: if metadata_namespace.is_empty() {
                 "envoy.filters.http.ratelimit".to_owned()
@@ -213,8 +213,8 @@ fn service(config: Option<&RateLimitServiceConfig>) -> Result<Service, ConfigErr
 fn fraction(
     config: Option<&RuntimeFractionalPercent>,
     path: &str,
-) -> Result<Option<Fraction>, ConfigError> {
-    config.map(|config| Fraction::configure_runtime(config, "ratelimit", path)).transpose()
+) -> Result<Option<RuntimeFraction>, ConfigError> {
+    config.map(|config| RuntimeFraction::configure(config, "ratelimit", path)).transpose()
 }
 
 fn limits(config: &[LimitProto]) -> Result<Vec<Limit>, ConfigError> {

@@ -176,7 +176,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         word: "ignored_dynamic_metadata",
         kind: "counter",
         meaning: "Answers whose dynamic metadata was dropped: ingestion is off, or this Envoy can't hold it.",
-        remedy: "Set enable_dynamic_metadata_ingestion, or send flat values.",
+        remedy: "Set enable_dynamic_metadata_ingestion, or send flat values: before 1.40 Envoy itself takes no others.",
     },
     Entry {
         word: "unreadable_metadata",

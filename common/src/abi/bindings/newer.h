@@ -11,3 +11,6 @@ void CALLBACK(log_v2)(envoy_dynamic_module_type_log_level level, MBUF message, M
 void CALLBACK(http_set_dynamic_metadata_struct)(void* filter, MBUF name_space, MBUF serialized_struct);
 bool CALLBACK(http_set_dynamic_typed_metadata)(void* filter, MBUF name_space, MBUF serialized_any);
 bool CALLBACK(http_get_typed_metadata)(void* filter, envoy_dynamic_module_type_metadata_source source, MBUF name_space, BUF* type_url, BUF* value);
+// Reads the runtime on the main thread; the default elsewhere.
+uint64_t CALLBACK(get_runtime_int)(MBUF key, uint64_t otherwise);
+bool CALLBACK(get_runtime_bool)(MBUF key, bool otherwise);

@@ -38,6 +38,20 @@ pub struct Newer {
         ) -> bool,
         ::libloading::Error,
     >,
+    pub envoy_dynamic_module_callback_get_runtime_int: Result<
+        unsafe extern "C" fn(
+            key: envoy_dynamic_module_type_module_buffer,
+            otherwise: u64,
+        ) -> u64,
+        ::libloading::Error,
+    >,
+    pub envoy_dynamic_module_callback_get_runtime_bool: Result<
+        unsafe extern "C" fn(
+            key: envoy_dynamic_module_type_module_buffer,
+            otherwise: bool,
+        ) -> bool,
+        ::libloading::Error,
+    >,
 }
 impl Newer {
     pub unsafe fn new<P>(path: P) -> Result<Self, ::libloading::Error>
@@ -71,12 +85,22 @@ impl Newer {
             __library.get(b"envoy_dynamic_module_callback_http_get_typed_metadata\0")
         }
             .map(|sym| *sym);
+        let envoy_dynamic_module_callback_get_runtime_int = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_get_runtime_int\0")
+        }
+            .map(|sym| *sym);
+        let envoy_dynamic_module_callback_get_runtime_bool = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_get_runtime_bool\0")
+        }
+            .map(|sym| *sym);
         Ok(Newer {
             __library,
             envoy_dynamic_module_callback_log_v2,
             envoy_dynamic_module_callback_http_set_dynamic_metadata_struct,
             envoy_dynamic_module_callback_http_set_dynamic_typed_metadata,
             envoy_dynamic_module_callback_http_get_typed_metadata,
+            envoy_dynamic_module_callback_get_runtime_int,
+            envoy_dynamic_module_callback_get_runtime_bool,
         })
     }
     pub unsafe fn envoy_dynamic_module_callback_log_v2(
@@ -140,6 +164,30 @@ impl Newer {
                 .expect(
                     "Expected function, got error.",
                 ))(filter, source, name_space, type_url, value)
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_get_runtime_int(
+        &self,
+        key: envoy_dynamic_module_type_module_buffer,
+        otherwise: u64,
+    ) -> u64 {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_get_runtime_int
+                .as_ref()
+                .expect("Expected function, got error."))(key, otherwise)
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_get_runtime_bool(
+        &self,
+        key: envoy_dynamic_module_type_module_buffer,
+        otherwise: bool,
+    ) -> bool {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_get_runtime_bool
+                .as_ref()
+                .expect("Expected function, got error."))(key, otherwise)
         }
     }
 }

@@ -6,7 +6,7 @@ mod metadata;
 mod mutation_rules;
 mod string;
 
-pub use fraction::Fraction;
+pub use fraction::{Fraction, RuntimeFlag, RuntimeFraction};
 pub use header::{HeaderFilter, HeaderMatcher};
 pub use metadata::{MetadataMatcher, ValueMatcher};
 pub use mutation_rules::{MutationRules, Operation, Rule};
