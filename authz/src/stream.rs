@@ -122,11 +122,10 @@ impl Stream {
         let span = self.span(cx, &mut question);
         self.state = State::Waiting(stats.calls.begin(cx, span), key);
         let together = key.filter(|_| authz.config.callout.coalesce);
-        let here =
-            (together.is_none() && authz.config.callout.calls == Calls::Worker && cx.has_worker())
-                .then(|| question.ask_on_worker(Arc::clone(&authz)))
-                .flatten();
-        match here {
+        let on_worker = together.is_none() && authz.config.callout.calls == Calls::Worker;
+        let call = on_worker.then(|| question.ask_on_worker(Arc::clone(&authz))).flatten();
+        // Asked last: a worker that makes no calls needs none of what they need.
+        match call.filter(|_| cx.has_worker()) {
             Some(call) => cx.spawn_on_worker(call),
             None => cx.spawn(question.ask(authz, together)),
         }

@@ -107,13 +107,18 @@ async fn serving_starts_threads_of_its_own_that_take_no_signals() {
     let bootstrap = Bootstrap::new(1, vec![filter]);
     let envoy = Envoy::start(Version::LATEST, &bootstrap).await.unwrap();
     let tasks = format!("/proc/{}/task", envoy.pid().unwrap());
-    let ours: Vec<String> = std::fs::read_dir(tasks)
-        .unwrap()
-        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
-        .filter(|status| status.starts_with("Name:\tcallout-"))
-        .collect();
-    // Two of the runtime, and the poller of the workers.
-    assert_eq!(ours.len(), 3, "{ours:?}");
+    let ours = || -> Vec<String> {
+        std::fs::read_dir(&tasks)
+            .unwrap()
+            .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+            .filter(|status| status.starts_with("Name:\tcallout-"))
+            .collect()
+    };
+    assert_eq!(ours().len(), 2, "those of the runtime: {:?}", ours());
+    // Nobody is at port 1: the call fails.
+    assert_eq!(Request::get("/").send(envoy.port()).await.status, 403);
+    let ours = ours();
+    assert_eq!(ours.len(), 3, "and the poller, with the first call on a worker: {ours:?}");
     for status in ours {
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
         let blocked = u64::from_str_radix(blocked, 16).unwrap();

@@ -23,6 +23,7 @@ use super::endpoint::ConnectionPool;
 use super::error::{Broken, CallError};
 use super::framing::Framed;
 use super::http2::{self, Sending};
+use super::stream_slots::StreamSlot;
 use super::worker_pool::{self, WorkerPools};
 use crate::worker::{self, Sleep};
 
@@ -77,8 +78,9 @@ impl Client {
         let mut resends = 0;
         loop {
             let connection = Entered::enter(endpoint).await?;
+            let slot = connection.slot().await?;
             let head = self.head(path, headers.clone())?;
-            match http2::open(connection.sender(), head).await.map_err(Broken::from) {
+            match http2::open(connection.sender(), slot, head).await.map_err(Broken::from) {
                 Ok((receiving, sending)) => {
                     let answer = Answer::new(Inbound::Dialled(receiving), self.max_answer);
                     let outgoing = Outgoing { requests, sending: Some(sending), asked: false };
@@ -127,6 +129,14 @@ impl Entered {
         }
     }
 
+    /// Waits until the service takes one more call here.
+    async fn slot(&self) -> Result<StreamSlot, CallError> {
+        match self {
+            Self::Shared(entered) => entered.slot().await,
+            Self::Own(connection) => connection.slot().await,
+        }
+    }
+
     /// Bytes that came so far.
     fn heard(&self) -> u64 {
         match self {
@@ -140,8 +150,7 @@ impl Entered {
         match self {
             Self::Shared(entered) => entered.connection().answered(),
             Self::Own(connection) => {
-                connection.answered();
-                if connection.prove() {
+                if connection.health().answered() {
                     endpoint.proved();
                 }
             }
@@ -152,7 +161,7 @@ impl Entered {
     fn was_silent(&self) {
         match self {
             Self::Shared(entered) => entered.connection().was_silent(),
-            Self::Own(connection) => connection.was_silent(),
+            Self::Own(connection) => connection.health().was_silent(worker::now()),
         }
     }
 

@@ -22,6 +22,7 @@ use super::error::{Broken, CallError};
 use super::framing::framed;
 use super::http2;
 use super::retry::{RetryPermit, RetryPolicy};
+use super::stream_slots::StreamSlot;
 use super::target::Target;
 use crate::cluster_streams::ClusterStreams;
 
@@ -177,9 +178,10 @@ impl Client {
             }
             Way::Dialled(endpoint) => {
                 let entered = within(deadline, endpoint.connection()).await??;
+                let slot = within(deadline, entered.slot()).await??;
                 let (headers, _) = headers(metadata, deadline);
                 let head = self.head(path, headers)?;
-                let answer = within(deadline, self.dialled_once(&entered, head, body)).await;
+                let answer = within(deadline, self.dialled_once(&entered, slot, head, body)).await;
                 let connection = entered.connection();
                 match &answer {
                     Ok(Ok(_)) => connection.answered(),
@@ -195,10 +197,11 @@ impl Client {
     async fn dialled_once(
         &self,
         entered: &Entered,
+        slot: StreamSlot,
         head: Request<()>,
         body: Bytes,
     ) -> Result<Bytes, Broken> {
-        let receiving = http2::ask(entered.sender(), head, body).await?;
+        let receiving = http2::ask(entered.sender(), slot, head, body).await?;
         let mut call = Dialled::new(entered, receiving, self.max_answer);
         call.answer.only().await
     }
@@ -293,11 +296,13 @@ pub(super) fn headers(
     (headers, left)
 }
 
-/// A `grpc-timeout`: at most eight digits, and a unit.
+/// A `grpc-timeout`: at most eight digits, and a unit. Never more than is left, and coarse: so it is
+/// mostly the same from call to call, and HPACK has it in its table.
 fn timeout(left: Duration) -> String {
     const MOST: u128 = 99_999_999;
-    if left.as_micros() <= MOST {
-        format!("{}u", left.as_micros())
+    const COARSE: u128 = 10;
+    if left.as_millis() < COARSE {
+        format!("{}u", left.as_micros() / 100 * 100)
     } else if left.as_millis() <= MOST {
         format!("{}m", left.as_millis())
     } else {
@@ -345,9 +350,16 @@ mod tests {
 
     #[test]
     fn a_timeout_has_at_most_eight_digits() {
-        assert_eq!(timeout(Duration::from_millis(200)), "200000u");
+        assert_eq!(timeout(Duration::from_micros(9876)), "9800u");
         assert_eq!(timeout(Duration::from_secs(3600)), "3600000m");
         assert_eq!(timeout(Duration::from_secs(u64::MAX)), "99999999S");
+    }
+
+    #[test]
+    fn calls_that_have_the_same_deadline_tell_the_same_timeout_and_never_a_longer_one() {
+        for left in [199_001, 199_500, 199_999] {
+            assert_eq!(timeout(Duration::from_micros(left)), "199m");
+        }
     }
 
     #[test]

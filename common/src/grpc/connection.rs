@@ -1,9 +1,10 @@
-//! One HTTP/2 connection to a service, driven on the runtime.
+//! One HTTP/2 connection to a service: driven on the runtime, or opened there for a worker.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,23 +17,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use super::answer::Inbound;
-use super::dial::{Address, connect};
+use super::dial::{Address, Socket, connect};
+use super::error::CallError;
+use super::health::{ASK_AGAIN, Health, MOST_DRAINED};
 use super::http2::{Piece, builder};
-use super::resets::Resets;
+use super::stream_slots::{StreamSlot, StreamSlots};
 use super::tls::{Secured, Tls};
-
-/// Calls in a row without a word of the service, after which a connection counts as dead.
-const MUTE_CALLS: u32 = 3;
-/// A connection is not taken for dead before this age, lest a service that never answers costs one
-/// for every few calls.
-const MUTE_AGE: Duration = Duration::from_secs(2);
-/// A connection that ends sooner, and without an answer, was none.
-const FLEETING: Duration = Duration::from_secs(1);
-/// Calls that were given up without a reset and may run out on one connection. With more of them it
-/// takes no new calls, and is closed after its last.
-const MOST_GIVEN_UP: usize = 1024;
-/// How often a call that was given up asks whether it may be reset.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+use crate::worker::{Io, Opened, Transport, on_runtime};
 
 /// When a service that says nothing is asked whether it is there (`grpc.keepalive_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,13 +47,9 @@ pub(super) struct Dialling {
 pub(super) struct Connection {
     sender: SendRequest<Bytes>,
     address: Address,
-    opened: Instant,
     life: Arc<Life>,
-    mute: AtomicU32,
-    proved: AtomicBool,
-    retired: AtomicBool,
-    given_up: AtomicUsize,
-    resets: Mutex<Resets>,
+    health: Health,
+    slots: StreamSlots,
     runtime: Handle,
 }
 
@@ -100,15 +87,55 @@ impl Life {
     }
 }
 
+async fn secured(socket: Socket, tls: Option<Arc<Tls>>) -> io::Result<Secured> {
+    match tls {
+        Some(tls) => tls.secure(socket).await,
+        None => Ok(Secured::Plain(socket)),
+    }
+}
+
+/// Dials `address` for a connection that a worker drives. It is open when the service has spoken
+/// HTTP/2.
+///
+/// # Errors
+/// Those of the system, of TLS and of HTTP/2.
+pub(super) async fn open_for_worker(
+    address: Address,
+    tls: Option<Arc<Tls>>,
+) -> io::Result<(Opened, SendRequest<Bytes>)> {
+    let socket = connect(&address).await?.buffered()?;
+    let io = Socket::Buffered(Io(Arc::clone(&socket)));
+    let work = async {
+        let (spoken, mut speaks) = oneshot::channel();
+        let transport: Box<dyn Transport> = Box::new(Watched {
+            socket: secured(io, tls).await?,
+            life: Arc::default(),
+            start: Some((Start::default(), spoken)),
+        });
+        let (sender, mut http2) = builder().handshake(transport).await.map_err(io::Error::other)?;
+        let ended = poll_fn(|cx| match Pin::new(&mut http2).poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(not_http2())),
+            Poll::Pending => {
+                Pin::new(&mut speaks).poll(cx).map(|spoken| spoken.map_err(|_| not_http2()))
+            }
+        });
+        ended.await?;
+        Ok::<_, io::Error>((sender, http2))
+    };
+    let (sender, http2) = on_runtime(&socket, work).await??;
+    Ok((Opened { socket, http2 }, sender))
+}
+
+fn not_http2() -> io::Error {
+    io::Error::other("the peer does not speak HTTP/2, or closed")
+}
+
 impl Connection {
     /// Dials `address`. The connection is open when the service has spoken HTTP/2.
     pub(super) async fn open(address: Address, dialling: Dialling) -> io::Result<Arc<Self>> {
         let Dialling { tls, keepalive } = dialling;
-        let socket = connect(&address).await?;
-        let socket = match tls {
-            Some(tls) => tls.secure(socket).await?,
-            None => Secured::Plain(socket),
-        };
+        let socket = secured(connect(&address).await?, tls).await?;
         let life = Arc::<Life>::default();
         let (spoken, speaks) = oneshot::channel();
         let socket =
@@ -129,17 +156,13 @@ impl Connection {
                 }
             }
         });
-        speaks.await.map_err(|_| io::Error::other("the peer does not speak HTTP/2, or closed"))?;
+        speaks.await.map_err(|_| not_http2())?;
         Ok(Arc::new(Self {
             sender,
             address,
-            opened: Instant::now(),
             life,
-            mute: AtomicU32::new(0),
-            proved: AtomicBool::new(false),
-            retired: AtomicBool::new(false),
-            given_up: AtomicUsize::new(0),
-            resets: Mutex::new(Resets::new(Instant::now())),
+            health: Health::new(Instant::now()),
+            slots: StreamSlots::new(),
             runtime: Handle::current(),
         }))
     }
@@ -155,29 +178,21 @@ impl Connection {
             let ready = self.sender.clone().poll_ready(&mut Context::from_waker(noop_waker_ref()));
             !matches!(ready, Poll::Ready(Err(_)))
         };
-        self.life.ended.get().is_none()
-            && !self.retired.load(Ordering::Relaxed)
-            && self.mute.load(Ordering::Relaxed) < MUTE_CALLS
-            && takes()
+        self.life.ended.get().is_none() && self.health.takes_calls() && takes()
     }
 
     /// Whether its peer ended it so soon that the service can't be said to have been there.
     pub(super) fn was_fleeting(&self) -> bool {
-        let ended = self.life.ended.get();
-        // What we close because clients left says nothing of the service.
-        let closed_by_us = self.retired.load(Ordering::Relaxed);
-        !closed_by_us
-            && !self.proved()
-            && ended.is_some_and(|ended| *ended - self.opened < FLEETING)
+        self.life.ended.get().is_some_and(|ended| self.health.was_fleeting(*ended))
     }
 
     /// Whether the service has answered a call here.
     pub(super) fn proved(&self) -> bool {
-        self.proved.load(Ordering::Relaxed)
+        self.health.proved()
     }
 
     pub(super) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.opened)
+        self.health.age(now)
     }
 
     /// Calls that wait for their answer here.
@@ -187,15 +202,12 @@ impl Connection {
 
     /// The service has said something to a call.
     pub(super) fn answered(&self) {
-        self.mute.store(0, Ordering::Relaxed);
-        self.proved.store(true, Ordering::Relaxed);
+        self.health.answered();
     }
 
     /// The service has said nothing to a call for as long as it had.
     pub(super) fn was_silent(&self) {
-        if self.opened.elapsed() >= MUTE_AGE || self.mute.load(Ordering::Relaxed) + 1 < MUTE_CALLS {
-            self.mute.fetch_add(1, Ordering::Relaxed);
-        }
+        self.health.was_silent(Instant::now());
     }
 
     /// Bytes that came so far.
@@ -206,41 +218,40 @@ impl Connection {
     /// Nobody wants the rest of an answer any more: it is reset, or, when there were many resets,
     /// read away.
     pub(super) fn give_up(self: &Arc<Self>, mut rest: Inbound) {
-        if self.may_reset() {
+        if self.health.may_reset(Instant::now()) {
             return;
         }
-        if self.given_up.fetch_add(1, Ordering::Relaxed) >= MOST_GIVEN_UP {
-            self.retire();
-        }
+        self.health.gave_up();
+        self.close_if_done();
         let connection = Arc::clone(self);
         self.runtime.spawn(async move {
+            let mut drained = 0;
             loop {
                 tokio::select! {
                     piece = rest.next() => match piece {
                         Ok(Piece::End(_)) | Err(_) => break,
-                        Ok(_) => {}
+                        Ok(Piece::Head(..)) => {}
+                        Ok(Piece::Data(bytes)) => {
+                            drained += bytes.len();
+                            if drained > MOST_DRAINED {
+                                break;
+                            }
+                        }
                     },
-                    () = tokio::time::sleep(ASK_AGAIN) => if connection.may_reset() {
-                        break;
-                    },
+                    () = tokio::time::sleep(ASK_AGAIN) => {
+                        if connection.health.may_reset(Instant::now()) {
+                            break;
+                        }
+                    }
                 }
             }
-            connection.given_up.fetch_sub(1, Ordering::Relaxed);
+            connection.health.ran_out();
         });
-    }
-
-    fn may_reset(&self) -> bool {
-        self.resets.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
-    }
-
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
-        self.close_if_done();
     }
 
     /// Closes a connection that takes no calls and has none left; what was given up ends with it.
     fn close_if_done(&self) {
-        if self.retired.load(Ordering::Relaxed) && self.pending() == 0 {
+        if !self.health.takes_calls() && self.pending() == 0 {
             self.life.stop.notify_one();
         }
     }
@@ -262,6 +273,14 @@ impl Entered {
 
     pub(super) fn sender(&self) -> SendRequest<Bytes> {
         self.0.sender.clone()
+    }
+
+    /// Waits until the service takes one more call here.
+    ///
+    /// # Errors
+    /// See [`StreamSlots::take`].
+    pub(super) async fn slot(&self) -> Result<StreamSlot, CallError> {
+        self.0.slots.take(&self.0.sender).await
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::target::Target;
+use crate::worker::{BufferedSocket, Io};
 
 /// Milliseconds after which the kernel gives up a connection whose peer acknowledges nothing.
 const UNACKNOWLEDGED: u32 = 10_000;
@@ -39,6 +41,22 @@ impl Address {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// One that a worker is to drive.
+    Buffered(Io),
+}
+
+impl Socket {
+    /// The socket, without the runtime's reactor.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn buffered(self) -> io::Result<Arc<BufferedSocket>> {
+        Ok(match self {
+            Self::Tcp(stream) => BufferedSocket::new(stream.into_std()?.into()),
+            Self::Unix(stream) => BufferedSocket::new(stream.into_std()?.into()),
+            Self::Buffered(Io(socket)) => socket,
+        })
+    }
 }
 
 /// The addresses of `target`, as the system's resolver has them now.
@@ -99,6 +117,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Buffered(io) => Pin::new(io).poll_read(cx, buffer),
         }
     }
 }
@@ -112,6 +131,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Buffered(io) => Pin::new(io).poll_write(cx, bytes),
         }
     }
 
@@ -123,17 +143,19 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Buffered(io) => Pin::new(io).poll_write_vectored(cx, bytes),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        !matches!(self, Self::Buffered(_))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Buffered(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -141,6 +163,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Buffered(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

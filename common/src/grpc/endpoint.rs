@@ -5,18 +5,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use h2::client::SendRequest;
 
 use super::back_off::BackOff;
-use super::connection::{Connection, Dialling, Entered};
+use super::connection::{Connection, Dialling, Entered, open_for_worker};
 use super::destination::Destination;
-use super::dial::{Address, Socket, connect, is_exhaustion, resolve};
+use super::dial::{Address, is_exhaustion, resolve};
 use super::error::CallError;
 use super::race::{order, race};
 use super::target::Target;
 use super::tls::Tls;
-use crate::worker;
+use crate::worker::Opened;
 
 /// Connections per target: one that breaks must not fail every call. More where there are more
 /// addresses.
@@ -94,14 +96,13 @@ impl ConnectionPool {
         }
     }
 
-    /// Whether a worker can drive connections of its own: they have neither TLS nor keepalive.
+    /// Whether workers can drive connections of their own: nobody sends keepalive pings there.
     pub(super) const fn serves_workers(&self) -> bool {
-        self.dialling.tls.is_none() && self.dialling.keepalive.is_none()
+        self.dialling.keepalive.is_none()
     }
 
-    /// A socket for a connection of a worker's own. Fails at once while the target rests after a
-    /// failed attempt.
-    pub(super) async fn socket(&self) -> Result<worker::Socket, CallError> {
+    /// A connection for a worker. Fails at once while the target rests after a failed attempt.
+    pub(super) async fn open_for_worker(&self) -> Result<(Opened, SendRequest<Bytes>), CallError> {
         let resting = {
             let state = lock(&self.state);
             state.error.clone().filter(|_| state.back_off.rests(Instant::now()))
@@ -109,12 +110,7 @@ impl ConnectionPool {
         if let Some(error) = resting {
             return Err(error);
         }
-        let open = |address| async move {
-            Ok(match connect(&address).await? {
-                Socket::Tcp(stream) => stream.into_std()?.into(),
-                Socket::Unix(stream) => stream.into_std()?.into(),
-            })
-        };
+        let open = |address| open_for_worker(address, self.dialling.tls.clone());
         let dialled = tokio::time::timeout(CONNECT_TIMEOUT, self.dial_by(open)).await;
         let dialled = dialled.unwrap_or_else(|_| Err(CallError::Connect("timed out".to_owned())));
         if let Err(error) = &dialled {
@@ -160,10 +156,16 @@ impl ConnectionPool {
     /// A connection to where the name may not lead any more, or by a certificate that may have been
     /// replaced.
     fn aged(&self, state: &State, now: Instant) -> Option<usize> {
-        let moves = matches!(self.destination.target, Target::Name { .. })
-            || self.dialling.tls.as_ref().is_some_and(|tls| tls.rotates());
-        let aged = |connection: &Arc<Connection>| connection.age(now) > LONGEST_AGE;
-        moves.then(|| state.open.iter().position(aged)).flatten()
+        state.open.iter().position(|connection| self.is_aged(connection.age(now)))
+    }
+
+    /// Whether a connection of this age is to be replaced.
+    pub(super) fn is_aged(&self, age: Duration) -> bool {
+        let moves = || {
+            matches!(self.destination.target, Target::Name { .. })
+                || self.dialling.tls.as_ref().is_some_and(|tls| tls.rotates())
+        };
+        age > LONGEST_AGE && moves()
     }
 
     /// Starts to connect, on a task of its own: no caller's end cancels it.

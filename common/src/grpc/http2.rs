@@ -9,6 +9,8 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 
+use super::stream_slots::StreamSlot;
+
 /// Flow-control windows: what a service may send ahead.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -25,7 +27,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// long ago, and takes many of these for an attack: it would end the connection, with every call on
 /// it, to a service that did nothing wrong. Our clients leave as often as they like, so it does not
 /// count.
-pub(crate) fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -40,7 +42,7 @@ pub(crate) fn builder() -> Builder {
 
 /// A part of an answer, in the order of arrival.
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(super) enum Piece {
     /// The status and the headers; `true` when nothing follows.
     Head(StatusCode, HeaderMap, bool),
     /// Bytes of the body.
@@ -51,7 +53,11 @@ pub(crate) enum Piece {
 
 /// The answer to a call. Dropping it before its end resets the call.
 #[derive(Debug)]
-pub(crate) struct Receiving(State);
+pub(super) struct Receiving {
+    // Dropped first: with it the call's place at the service is free.
+    state: State,
+    _slot: StreamSlot,
+}
 
 #[derive(Debug)]
 enum State {
@@ -62,7 +68,7 @@ enum State {
 
 /// The request side of a call that is not complete yet.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(super) struct Sending {
     stream: SendStream<Bytes>,
     /// What the service has not taken yet.
     rest: Bytes,
@@ -72,12 +78,13 @@ pub(crate) struct Sending {
 ///
 /// # Errors
 /// Those of the connection.
-pub(crate) async fn ask(
+pub(super) async fn ask(
     sender: SendRequest<Bytes>,
+    slot: StreamSlot,
     head: Request<()>,
     body: Bytes,
 ) -> Result<Receiving, h2::Error> {
-    let (answer, mut sending) = open(sender, head).await?;
+    let (answer, mut sending) = open(sender, slot, head).await?;
     // One frame with the end in it: servers count small frames that don't end their stream, and end a
     // connection on which they see too many.
     sending.stream.send_data(body, true)?;
@@ -88,18 +95,19 @@ pub(crate) async fn ask(
 ///
 /// # Errors
 /// Those of the connection.
-pub(crate) async fn open(
+pub(super) async fn open(
     sender: SendRequest<Bytes>,
+    slot: StreamSlot,
     head: Request<()>,
 ) -> Result<(Receiving, Sending), h2::Error> {
     let (answer, sending) = sender.ready().await?.send_request(head, false)?;
     let sending = Sending { stream: sending, rest: Bytes::new() };
-    Ok((Receiving(State::Head(answer)), sending))
+    Ok((Receiving { state: State::Head(answer), _slot: slot }, sending))
 }
 
 impl Sending {
     /// Puts bytes behind those that wait to be sent, of which there are none.
-    pub(crate) fn put(&mut self, bytes: Bytes) {
+    pub(super) fn put(&mut self, bytes: Bytes) {
         self.rest = bytes;
     }
 
@@ -107,7 +115,7 @@ impl Sending {
     ///
     /// # Errors
     /// Those of the connection; `None` when the service wants no more.
-    pub(crate) fn poll_sent(
+    pub(super) fn poll_sent(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Option<h2::Error>>> {
@@ -124,7 +132,7 @@ impl Sending {
     }
 
     /// Ends the request. A call that is over needs no end.
-    pub(crate) fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         let _ = self.stream.send_data(Bytes::new(), true);
     }
 }
@@ -134,12 +142,12 @@ impl Receiving {
     ///
     /// # Errors
     /// Those of the connection, and the service's reset.
-    pub(crate) async fn next(&mut self) -> Result<Piece, h2::Error> {
-        match &mut self.0 {
+    pub(super) async fn next(&mut self) -> Result<Piece, h2::Error> {
+        match &mut self.state {
             State::Head(answer) => {
                 let (head, body) = answer.await?.into_parts();
                 let ended = body.is_end_stream();
-                self.0 = State::Body(body);
+                self.state = State::Body(body);
                 Ok(Piece::Head(head.status, head.headers, ended))
             }
             State::Body(body) => match body.data().await {
@@ -150,7 +158,7 @@ impl Receiving {
                 }
                 None => {
                     let trailers = body.trailers().await?;
-                    self.0 = State::Over;
+                    self.state = State::Over;
                     Ok(Piece::End(trailers))
                 }
             },

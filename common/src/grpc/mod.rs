@@ -18,6 +18,7 @@ mod endpoint;
 mod error;
 mod failure;
 mod framing;
+mod health;
 mod worker_call;
 mod http2;
 mod metadata;
@@ -28,6 +29,7 @@ mod reply;
 mod resets;
 mod retry;
 mod service;
+mod stream_slots;
 mod target;
 mod tls;
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use callout_protos::envoy::config::core::v3::GrpcService;
 use callout_protos::envoy::config::core::v3::grpc_service::google_grpc::channel_credentials::CredentialSpecifier;
 use callout_protos::envoy::config::core::v3::grpc_service::{
     EnvoyGrpc, GoogleGrpc, TargetSpecifier,
 };
+use callout_protos::envoy::config::core::v3::{GrpcService, RetryPolicy as Proto};
 
 use super::call::Client;
 use super::channel_args::ChannelArgs;
@@ -39,11 +39,7 @@ impl Service {
     /// The field that is missing, wrong or not supported, seen from the `GrpcService`.
     pub fn configure(config: &GrpcService) -> Result<Self, ConfigError> {
         let GrpcService { timeout, initial_metadata, retry_policy, target_specifier } = config;
-        let retries = retry_policy
-            .as_ref()
-            .map(RetryPolicy::configure)
-            .transpose()
-            .map_err(|error| error.in_field("retry_policy"))?;
+        let retries = retries(retry_policy.as_ref(), target_specifier.as_ref())?;
         let client = match target_specifier {
             Some(TargetSpecifier::GoogleGrpc(google)) => {
                 dialled(google).map_err(|error| error.in_field("google_grpc"))?
@@ -82,22 +78,41 @@ impl Service {
     }
 }
 
+/// The policy of the service, or that of its `envoy_grpc`.
+fn retries(
+    service: Option<&Proto>,
+    target: Option<&TargetSpecifier>,
+) -> Result<Option<RetryPolicy>, ConfigError> {
+    let cluster = match target {
+        Some(TargetSpecifier::EnvoyGrpc(envoy)) => envoy.retry_policy.as_ref(),
+        _ => None,
+    };
+    let (policy, field) = match (service, cluster) {
+        (None, None) => return Ok(None),
+        (Some(policy), None) => (policy, "retry_policy"),
+        (None, Some(policy)) => (policy, "envoy_grpc.retry_policy"),
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::field(
+                "envoy_grpc.retry_policy",
+                "is set beside the service's own retry_policy: keep one of them",
+            ));
+        }
+    };
+    RetryPolicy::configure(policy).map(Some).map_err(|error| error.in_field(field))
+}
+
 fn of_cluster(config: &EnvoyGrpc) -> Result<Client, ConfigError> {
     let EnvoyGrpc {
         cluster_name,
         authority,
-        retry_policy,
+        // See `retries`.
+        retry_policy: _,
         max_receive_message_length,
         skip_envoy_headers,
     } = config;
     refuse_if(cluster_name.is_empty(), "cluster_name", "is required")?;
     let authority = if authority.is_empty() { cluster_name } else { authority };
     refuse_if(!valid_value(authority.as_bytes()), "authority", "is no header value")?;
-    refuse_if(
-        retry_policy.is_some(),
-        "retry_policy",
-        "is for Envoy's own configuration streams: use the service's retry_policy",
-    )?;
     refuse_if(
         *skip_envoy_headers,
         "skip_envoy_headers",
@@ -159,4 +174,26 @@ fn dialled(config: &GoogleGrpc) -> Result<Client, ConfigError> {
     })?;
     let destination = Destination { target, tls, keepalive: args.keepalive };
     Ok(Client::dialled(destination, authority, args.max_answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(json: &str) -> Result<Service, ConfigError> {
+        Service::configure(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn the_retry_policy_of_a_cluster_is_the_services_own_and_there_is_one() {
+        let of_cluster =
+            r#""envoy_grpc": {"cluster_name": "c", "retry_policy": {"retry_on": "unavailable"}}"#;
+        assert!(service(&format!("{{{of_cluster}}}")).unwrap().client.retries());
+        assert!(!service(r#"{"envoy_grpc": {"cluster_name": "c"}}"#).unwrap().client.retries());
+        let path = |json: &str| service(json).unwrap_err().path().to_owned();
+        let both = format!(r#"{{"retry_policy": {{}}, {of_cluster}}}"#);
+        assert_eq!(path(&both), "envoy_grpc.retry_policy");
+        let wrong = r#"{"envoy_grpc": {"cluster_name": "c", "retry_policy": {"retry_on": "x"}}}"#;
+        assert_eq!(path(wrong), "envoy_grpc.retry_policy.retry_on");
+    }
 }

@@ -19,8 +19,8 @@ use crate::worker;
 
 impl Client {
     /// As [`Client::unary`], on the worker of the request that waits, over that worker's own
-    /// connection. `None` where Envoy carries the calls, and for a service with TLS or keepalive. The work
-    /// is polled on the worker.
+    /// connection. `None` where Envoy carries the calls, and for a service with keepalive pings. The
+    /// work is polled on the worker.
     ///
     /// # Errors
     /// Those of the work: see [`CallError`].
@@ -102,10 +102,13 @@ impl WorkerCall {
         deadline: Option<Instant>,
     ) -> Result<Bytes, Broken> {
         let connection = pool.connection().await?;
+        let slot = connection.slot().await?;
         let (headers, _) = headers(metadata, deadline);
         let head = self.client.head(self.path, headers)?;
+        let message = message.clone().into_bytes();
+        let receiving = http2::ask(connection.sender(), slot, head, message).await?;
+        // Nothing of the call has left yet: its connection is driven after this.
         let sent = connection.http2().sent();
-        let receiving = http2::ask(connection.sender(), head, message.clone().into_bytes()).await?;
         let answer = Answer::new(Inbound::Dialled(receiving), self.client.max_answer);
         let mut call = Call::begin(connection, answer, deadline);
         let answer = call.answer.only().await;
@@ -118,18 +121,13 @@ impl WorkerCall {
                 Err(CallError::NotSent.into())
             }
             answer => {
-                if answer.as_ref().map_or_else(|broken| !broken.error.is_silence(), |_| true) {
-                    call.connection.answered();
-                    self.endpoint_answered(&call.connection);
+                let heard =
+                    answer.as_ref().map_or_else(|broken| !broken.error.is_silence(), |_| true);
+                if heard && call.connection.health().answered() {
+                    self.endpoint.proved();
                 }
                 answer
             }
-        }
-    }
-
-    fn endpoint_answered(&self, connection: &Connection) {
-        if connection.prove() {
-            self.endpoint.proved();
         }
     }
 }
@@ -152,13 +150,14 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.connection.over();
-        if self.silent && self.deadline.is_some_and(|at| worker::now() >= at) {
-            self.connection.was_silent();
+        let now = worker::now();
+        if self.silent && self.deadline.is_some_and(|at| now >= at) {
+            self.connection.health().was_silent(now);
         }
         if let Some(rest) = self.answer.rest() {
             self.connection.give_up(rest);
         }
+        self.connection.over();
     }
 }
 

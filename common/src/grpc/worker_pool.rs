@@ -1,12 +1,9 @@
-//! The connections of one worker to its targets. Dialling happens on the runtime; the open socket
-//! is posted here.
+//! The connections of one worker to its targets. They are opened on the runtime, and posted here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -17,24 +14,20 @@ use h2::client::SendRequest;
 use super::answer::Inbound;
 use super::endpoint::ConnectionPool;
 use super::error::CallError;
-use super::http2::{Piece, builder};
+use super::health::{ASK_AGAIN, Health, MOST_DRAINED};
+use super::http2::Piece;
+use super::stream_slots::{StreamSlot, StreamSlots};
 use crate::tasks::runtime;
-use crate::worker::{self, Http2Connection, Socket};
+use crate::worker::{self, Http2Connection, Opened};
 
 /// Connections of a worker to one target. There is more than one only where the service's limit of
 /// streams, or calls that it left open, ask for more.
 const CONNECTIONS: usize = 4;
-/// Deadlines in a row without any answer after which a connection counts as dead.
-const MUTE_DEADLINES: u32 = 3;
-/// A connection that ends sooner, and without an answer, was none.
-const FLEETING: Duration = Duration::from_secs(1);
-/// Calls that may be given up by a reset without an answer in between. Services end connections whose
-/// calls are reset too often, and with them the calls of others.
-const RESETS: u32 = 10;
-/// Answers that make good for one reset.
-const ANSWERS_PER_RESET: u32 = 4;
-/// Calls that nobody waits for, after which no new ones start on their connection.
-const LEFT_OPEN: u32 = 256;
+/// The shortest time between two attempts to replace a connection, or to have one more.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
+
+/// What comes of dialling.
+type Dialled = Result<(Opened, SendRequest<Bytes>), CallError>;
 
 /// The pools of a worker, by endpoint.
 #[derive(Default)]
@@ -57,6 +50,7 @@ impl WorkerPools {
             endpoint: Arc::downgrade(endpoint),
             open: RefCell::default(),
             attempt: RefCell::default(),
+            extra: Cell::new(None),
         });
         pools.insert(key, Rc::clone(&pool));
         Some(pool)
@@ -68,6 +62,8 @@ pub(super) struct WorkerPool {
     endpoint: Weak<ConnectionPool>,
     open: RefCell<Vec<Arc<Connection>>>,
     attempt: RefCell<Option<Arc<ConnectFuture>>>,
+    /// When one more connection was tried for last, beside those that are open.
+    extra: Cell<Option<Instant>>,
 }
 
 /// An attempt to connect, for all who wait.
@@ -78,13 +74,13 @@ pub(super) struct ConnectFuture {
     failed: OnceLock<CallError>,
 }
 
-/// Where the runtime leaves a socket, and whom it wakes.
+/// Where the runtime leaves a connection, and whom it wakes.
 #[derive(Default)]
 struct Post(Mutex<Posted>);
 
 #[derive(Default)]
 struct Posted {
-    dialled: Option<Result<Socket, CallError>>,
+    dialled: Option<Dialled>,
     waiting: Vec<Waker>,
 }
 
@@ -93,7 +89,7 @@ impl Post {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn deliver(&self, dialled: Result<Socket, CallError>) {
+    fn deliver(&self, dialled: Dialled) {
         let waiting = {
             let mut post = self.lock();
             post.dialled = Some(dialled);
@@ -102,14 +98,18 @@ impl Post {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<Result<Socket, CallError>> {
+    /// What came; `None` before.
+    fn take(&self) -> Option<Dialled> {
+        self.lock().dialled.take()
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Dialled> {
         let mut post = self.lock();
         if let Some(dialled) = post.dialled.take() {
             return Poll::Ready(dialled);
         }
-        if !post.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            post.waiting.push(cx.waker().clone());
-        }
+        // Who asks again, such as by a spurious poll, is woken twice.
+        post.waiting.push(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -118,7 +118,7 @@ impl Post {
 struct Promise(Option<Arc<Post>>);
 
 impl Promise {
-    fn keep(mut self, dialled: Result<Socket, CallError>) {
+    fn keep(mut self, dialled: Dialled) {
         if let Some(post) = self.0.take() {
             post.deliver(dialled);
         }
@@ -154,27 +154,45 @@ impl WorkerPool {
     }
 
     /// The open connection with the fewest calls. Begins to make one more where that has as many as
-    /// the service lets it have.
+    /// the service lets it have, and one in the place of another that is too old.
     fn best(&self) -> Option<Arc<Connection>> {
+        let now = worker::now();
         let mut open = self.open.borrow_mut();
-        if open.iter().any(|connection| connection.was_fleeting())
+        if open.iter().any(|connection| connection.was_fleeting(now))
             && let Some(endpoint) = self.endpoint.upgrade()
         {
             endpoint.failed(CallError::Connect("the peer closes connections at once".to_owned()));
         }
-        open.retain(|connection| connection.usable());
+        open.retain(|connection| {
+            let usable = connection.usable();
+            if !usable {
+                connection.close_if_done();
+            }
+            usable
+        });
         let best = Arc::clone(open.iter().min_by_key(|connection| connection.http2.calls())?);
         let more = best.is_full() && open.len() < CONNECTIONS;
+        let wanted = more || self.aged(&open, now).is_some();
         drop(open);
-        if more && self.attempt.borrow().is_none() {
+        let tried = self.extra.get().is_some_and(|at| now < at + BETWEEN_ATTEMPTS);
+        if wanted && !tried && self.attempt.borrow().is_none() {
+            self.extra.set(Some(now));
             // Whoever asks next takes what comes of it.
             drop(self.attempt());
         }
         let arrived = self.attempt.borrow().clone();
-        if let Some(attempt) = arrived {
-            let _ = self.poll_attempt(&attempt, &Context::from_waker(Waker::noop()));
+        if let Some(attempt) = arrived
+            && let Some(dialled) = attempt.post.take()
+        {
+            // Those that are open do without it.
+            let _ = self.attempted(&attempt, dialled);
         }
         Some(best)
+    }
+
+    fn aged(&self, open: &[Arc<Connection>], now: Instant) -> Option<usize> {
+        let endpoint = self.endpoint.upgrade()?;
+        open.iter().position(|connection| endpoint.is_aged(connection.health.age(now)))
     }
 
     /// The attempt that is under way, or a new one.
@@ -188,7 +206,7 @@ impl WorkerPool {
         let promise = Promise(Some(Arc::clone(&attempt.post)));
         if let Some(endpoint) = self.endpoint.upgrade() {
             // Where no thread can be had, dropping the work says so.
-            let _ = runtime::spawn(async move { promise.keep(endpoint.socket().await) });
+            let _ = runtime::spawn(async move { promise.keep(endpoint.open_for_worker().await) });
         }
         attempt
     }
@@ -201,26 +219,40 @@ impl WorkerPool {
         if let Some(error) = attempt.failed.get() {
             return Poll::Ready(Err(error.clone()));
         }
-        let Poll::Ready(dialled) = attempt.post.poll(cx) else { return Poll::Pending };
+        attempt.post.poll(cx).map(|dialled| self.attempted(attempt, dialled))
+    }
+
+    /// Takes what came of `attempt`.
+    fn attempted(
+        &self,
+        attempt: &Arc<ConnectFuture>,
+        dialled: Dialled,
+    ) -> Result<Arc<Connection>, CallError> {
         let mut current = self.attempt.borrow_mut();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, attempt)) {
             *current = None;
         }
         drop(current);
-        let opened = dialled.and_then(|socket| {
-            worker::open(socket, &builder()).map_err(|error| CallError::Internal(error.to_string()))
+        let adopted = dialled.and_then(|(opened, send)| {
+            let http2 = worker::adopt(opened);
+            Ok((http2.map_err(|error| CallError::Internal(error.to_string()))?, send))
         });
-        Poll::Ready(match opened {
+        match adopted {
             Ok((http2, send)) => {
                 let connection = Arc::new(Connection::new(http2, send));
-                self.open.borrow_mut().push(Arc::clone(&connection));
+                let mut open = self.open.borrow_mut();
+                if let Some(aged) = self.aged(&open, worker::now()) {
+                    // Its calls end on it.
+                    open.remove(aged);
+                }
+                open.push(Arc::clone(&connection));
                 Ok(connection)
             }
             Err(error) => {
                 let _ = attempt.failed.set(error.clone());
                 Err(error)
             }
-        })
+        }
     }
 }
 
@@ -228,25 +260,13 @@ impl WorkerPool {
 pub(super) struct Connection {
     http2: Arc<Http2Connection>,
     send: SendRequest<Bytes>,
-    mute: AtomicU32,
-    opened: Instant,
-    /// The service has answered a call here.
-    proved: AtomicBool,
-    budget: Budget,
-    left_open: AtomicU32,
+    health: Health,
+    slots: StreamSlots,
 }
 
 impl Connection {
     fn new(http2: Arc<Http2Connection>, send: SendRequest<Bytes>) -> Self {
-        Self {
-            http2,
-            send,
-            mute: AtomicU32::new(0),
-            opened: worker::now(),
-            proved: AtomicBool::new(false),
-            budget: Budget::new(),
-            left_open: AtomicU32::new(0),
-        }
+        Self { http2, send, health: Health::new(worker::now()), slots: StreamSlots::new() }
     }
 
     /// Whether calls may start here.
@@ -256,19 +276,27 @@ impl Connection {
             let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
             !matches!(ready, Poll::Ready(Err(_)))
         };
-        self.http2.is_open()
-            && takes()
-            && self.mute.load(Relaxed) < MUTE_DEADLINES
-            && self.left_open.load(Relaxed) < LEFT_OPEN
+        self.http2.is_open() && self.health.takes_calls() && takes()
     }
 
     fn is_full(&self) -> bool {
-        let left_open = usize::try_from(self.left_open.load(Relaxed)).unwrap_or_default();
-        self.http2.calls() + left_open >= self.send.current_max_send_streams()
+        self.slots.is_full(&self.send)
     }
 
     pub(super) fn http2(&self) -> &Http2Connection {
         &self.http2
+    }
+
+    pub(super) const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Waits until the service takes one more call here.
+    ///
+    /// # Errors
+    /// See [`StreamSlots::take`].
+    pub(super) async fn slot(&self) -> Result<StreamSlot, CallError> {
+        self.slots.take(&self.send).await
     }
 
     /// A handle for one call.
@@ -276,14 +304,9 @@ impl Connection {
         self.send.clone()
     }
 
-    /// The service has answered. Whether that is news.
-    pub(super) fn prove(&self) -> bool {
-        !self.proved.swap(true, Relaxed)
-    }
-
     /// Whether it ended so soon that the service can't be said to have been there.
-    fn was_fleeting(&self) -> bool {
-        !self.http2.is_open() && !self.proved.load(Relaxed) && self.opened.elapsed() < FLEETING
+    fn was_fleeting(&self, now: Instant) -> bool {
+        !self.http2.is_open() && self.health.was_fleeting(now)
     }
 
     pub(super) fn begun(&self) {
@@ -292,100 +315,46 @@ impl Connection {
 
     pub(super) fn over(&self) {
         self.http2.over(worker::now());
+        self.close_if_done();
     }
 
-    /// The service has said nothing to a call for as long as it had.
-    pub(super) fn was_silent(&self) {
-        self.mute.fetch_add(1, Relaxed);
-    }
-
-    /// The service has said something to a call.
-    pub(super) fn answered(&self) {
-        self.mute.store(0, Relaxed);
-        self.budget.answered();
+    /// Closes a connection that takes no calls and has none left; what was given up ends with it.
+    fn close_if_done(&self) {
+        if !self.health.takes_calls() && self.http2.calls() == 0 {
+            self.http2.close("it takes no more calls");
+        }
     }
 
     /// Nobody wants the rest of an answer any more: it is reset, or, when there were many resets, read
     /// away.
     pub(super) fn give_up(self: &Arc<Self>, rest: Inbound) {
-        if self.budget.spend() {
-            // What has not ended is reset when it is dropped.
-            return;
+        // What has not ended is reset when it is dropped.
+        if !self.health.may_reset(worker::now()) {
+            self.health.gave_up();
+            worker::detach(drain(GivenUp(Arc::clone(self)), rest));
         }
-        let left = LeftOpen::new(self);
-        worker::detach(async move {
-            let _left = left;
-            drain(rest).await;
-        });
     }
 }
 
 /// A call that goes on though nobody waits for it.
-struct LeftOpen(Arc<Connection>);
+struct GivenUp(Arc<Connection>);
 
-impl LeftOpen {
-    fn new(connection: &Arc<Connection>) -> Self {
-        connection.left_open.fetch_add(1, Relaxed);
-        Self(Arc::clone(connection))
-    }
-}
-
-impl Drop for LeftOpen {
+impl Drop for GivenUp {
     fn drop(&mut self) {
-        self.0.left_open.fetch_sub(1, Relaxed);
+        self.0.health.ran_out();
     }
 }
 
-/// Reads a call to its end, for nobody.
-async fn drain(mut rest: Inbound) {
-    while let Ok(Piece::Head(..) | Piece::Data(_)) = rest.next().await {}
-}
-
-/// How often calls may be reset: in a burst, and in the long run as a part of all that were
-/// answered.
-struct Budget(Mutex<BudgetState>);
-
-struct BudgetState {
-    resets: u32,
-    answers: u32,
-}
-
-impl Budget {
-    const fn new() -> Self {
-        Self(Mutex::new(BudgetState { resets: RESETS, answers: 0 }))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BudgetState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answered(&self) {
-        let mut state = self.lock();
-        state.answers += 1;
-        if state.answers >= ANSWERS_PER_RESET {
-            (state.answers, state.resets) = (0, (state.resets + 1).min(RESETS));
+/// Reads a call to its end, for nobody, until it may be reset.
+async fn drain(given_up: GivenUp, mut rest: Inbound) {
+    let mut drained = 0;
+    while drained <= MOST_DRAINED {
+        match worker::until(Some(worker::now() + ASK_AGAIN), rest.next()).await {
+            Some(Ok(Piece::Head(..))) => {}
+            Some(Ok(Piece::Data(bytes))) => drained += bytes.len(),
+            Some(Ok(Piece::End(_)) | Err(_)) => break,
+            None if given_up.0.health.may_reset(worker::now()) => break,
+            None => {}
         }
-    }
-
-    fn spend(&self) -> bool {
-        let mut state = self.lock();
-        let left = state.resets;
-        state.resets = left.saturating_sub(1);
-        left > 0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resets_are_few_at_once_and_a_fraction_of_the_answers_in_the_long_run() {
-        let budget = Budget::new();
-        assert_eq!((0..100).filter(|_| budget.spend()).count(), 10);
-        (0..8).for_each(|_| budget.answered());
-        assert_eq!((0..100).filter(|_| budget.spend()).count(), 2);
-        (0..1000).for_each(|_| budget.answered());
-        assert_eq!((0..100).filter(|_| budget.spend()).count(), 10);
     }
 }

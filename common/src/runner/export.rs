@@ -13,7 +13,6 @@ use crate::filter::admin::Purge;
 use crate::filter::stats::Setup;
 use crate::runner::{AnyStream, Runner, RunnerStats};
 use crate::tasks::runtime;
-use crate::worker;
 
 /// Exports filters from a cdylib under the names that `filter_name` gives in Envoy's configuration.
 ///
@@ -113,7 +112,6 @@ fn configure<F: Filter>(
     let filter = F::configure(RawConfig::new(bytes), &mut setup)?;
     if !setup.validating() {
         runtime::start().map_err(|error| ConfigError::without_path(error.to_string()))?;
-        worker::start().map_err(|error| ConfigError::without_path(error.to_string()))?;
     }
     Ok(Arc::new(Configured { filter: Arc::new(filter), stats, desk }))
 }

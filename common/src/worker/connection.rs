@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use h2::client::{Builder, Connection, SendRequest};
+use h2::client::Connection;
 use mio::Token;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::poller::{Poller, Watched};
-use super::socket::{BufferedSocket, Io, Socket};
+use super::socket::BufferedSocket;
 use super::wakeups::{Ready, Wakeups, Woken};
 
 /// A connection that nobody has used for so long is closed.
@@ -22,14 +23,22 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// A connection that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
-    #[error("{0}")]
-    Http(#[from] h2::Error),
     #[error("the socket can't be watched: {0}")]
     Watch(#[from] std::io::Error),
-    #[error("the connection's preface does not fit")]
-    Preface,
     #[error("this thread has no worker")]
     NoWorker,
+}
+
+/// What HTTP/2 runs on: an [`Io`](super::Io), and what is around it.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// HTTP/2 that was opened, and nobody drives yet.
+pub(crate) struct Opened {
+    /// What its transport reads and writes in the end.
+    pub(crate) socket: Arc<BufferedSocket>,
+    pub(crate) http2: Connection<Box<dyn Transport>, Bytes>,
 }
 
 /// One connection.
@@ -40,7 +49,7 @@ pub(crate) struct Http2Connection {
     waker: Waker,
     wakes: Arc<ConnectionWaker>,
     /// `None` when it has ended.
-    connection: Mutex<Option<Connection<Io, Bytes>>>,
+    connection: Mutex<Option<Connection<Box<dyn Transport>, Bytes>>>,
     closed: AtomicBool,
     /// Calls under way.
     calls: AtomicUsize,
@@ -72,36 +81,30 @@ impl Wake for ConnectionWaker {
 }
 
 impl Http2Connection {
-    /// Opens HTTP/2 on `socket`, for the worker of `wakeups`.
+    /// Drives `opened` from now on, for the worker of `wakeups`.
     ///
     /// # Errors
     /// When the socket can't be watched.
-    pub(crate) fn open(
-        socket: Socket,
-        builder: &Builder,
+    pub(crate) fn adopt(
+        opened: Opened,
         wakeups: &Arc<Wakeups>,
         poller: &Arc<Poller>,
-    ) -> Result<(Arc<Self>, SendRequest<Bytes>), ConnectionError> {
+    ) -> Result<Arc<Self>, ConnectionError> {
         let number = poller.number();
-        let socket = BufferedSocket::new(socket);
+        let Opened { socket, http2 } = opened;
         let wakes = Arc::new(ConnectionWaker {
             number,
             wakeups: Arc::clone(wakeups),
             poller: Arc::clone(poller),
             queued: AtomicBool::new(false),
         });
-        // The preface is gathered, and so is there at once.
-        let (send, connection) = builder
-            .handshake::<_, Bytes>(Io(Arc::clone(&socket)))
-            .now_or_never()
-            .ok_or(ConnectionError::Preface)??;
         let connection = Arc::new(Self {
             number,
             socket,
             poller: Arc::clone(poller),
             waker: Waker::from(Arc::clone(&wakes)),
             wakes,
-            connection: Mutex::new(Some(connection)),
+            connection: Mutex::new(Some(http2)),
             closed: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             born: Instant::now(),
@@ -110,7 +113,7 @@ impl Http2Connection {
         connection.socket.register(poller.registry(), Token(number))?;
         poller.watch(number, Arc::clone(&connection) as Arc<dyn Watched>);
         connection.wake();
-        Ok((connection, send))
+        Ok(connection)
     }
 
     pub(crate) const fn number(&self) -> usize {
@@ -160,7 +163,7 @@ impl Http2Connection {
         self.end(&mut slot, reason);
     }
 
-    fn end(&self, slot: &mut Option<Connection<Io, Bytes>>, reason: &str) {
+    fn end(&self, slot: &mut Option<Connection<Box<dyn Transport>, Bytes>>, reason: &str) {
         self.closed.store(true, Ordering::Release);
         let Some(connection) = slot.take() else { return };
         tracing::debug!(reason, "a connection to a service ended");

@@ -11,6 +11,7 @@
 mod wakeups;
 mod poller;
 mod connection;
+mod opening;
 mod waiting;
 mod sleep;
 mod tasks;
@@ -27,16 +28,14 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-
 use crate::envoy::host::{Scheduler, WaitingStream};
 use crate::tasks::runtime;
-pub(crate) use connection::{ConnectionError, Http2Connection};
+pub(crate) use connection::{ConnectionError, Http2Connection, Opened, Transport};
+pub(crate) use opening::on_runtime;
 use poller::{NoPoller, Poller, Watched};
 pub use sleep::{Sleep, sleep};
 pub(crate) use sleep::{sleep_until, until};
-pub(crate) use socket::Socket;
+pub(crate) use socket::{BufferedSocket, Io};
 use tasks::{TaskId, Tasks, Work};
 use timers::Timers;
 use waiting::{StreamId, WaitingStreams};
@@ -95,14 +94,6 @@ fn worker() -> Option<Rc<Worker>> {
         own.clone()
     });
     own.ok().flatten()
-}
-
-/// Starts the thread that waits for the workers' connections, if it does not run yet.
-///
-/// # Errors
-/// [`NoPoller`] when this process may start no more threads.
-pub(crate) fn start() -> Result<(), NoPoller> {
-    Poller::start()
 }
 
 /// Whether `event` of a scheduler is the worker's turn, and no stream's own.
@@ -208,21 +199,17 @@ pub(crate) fn in_turn() -> bool {
     turn_began().is_some()
 }
 
-/// Opens HTTP/2 on `socket`, as a connection of this worker.
+/// Makes `opened` a connection of this worker.
 ///
 /// # Errors
 /// See [`ConnectionError`].
-pub(crate) fn open(
-    socket: Socket,
-    builder: &h2::client::Builder,
-) -> Result<(Arc<Http2Connection>, SendRequest<Bytes>), ConnectionError> {
+pub(crate) fn adopt(opened: Opened) -> Result<Arc<Http2Connection>, ConnectionError> {
     let worker = worker().ok_or(ConnectionError::NoWorker)?;
-    let (connection, send) =
-        Http2Connection::open(socket, builder, &worker.wakeups, &worker.poller)?;
+    let connection = Http2Connection::adopt(opened, &worker.wakeups, &worker.poller)?;
     let mut connections = worker.connections.borrow_mut();
     connections.retain(|driven| driven.connection.is_open());
     connections.push(Driven { connection: Arc::clone(&connection), turn: 0 });
-    Ok((connection, send))
+    Ok(connection)
 }
 
 impl Worker {

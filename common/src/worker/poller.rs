@@ -59,18 +59,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Poller {
-    /// Starts the first one, if it does not run yet.
-    ///
-    /// # Errors
-    /// [`NoPoller`].
-    pub(crate) fn start() -> Result<(), NoPoller> {
-        let mut pollers = lock(&POLLERS);
-        if pollers.is_empty() {
-            pollers.push(Self::spawn().map_err(|_| NoPoller)?);
-        }
-        Ok(())
-    }
-
     /// The poller of one more worker, that is woken by `wakeups`. Where no more threads can be started,
     /// more than eight workers share one.
     pub(crate) fn join(wakeups: &Arc<Wakeups>) -> Result<Arc<Self>, NoPoller> {

@@ -5,6 +5,7 @@
 //! reading goes on until nothing is left.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,14 @@ impl From<std::os::unix::net::UnixStream> for Socket {
 }
 
 impl Socket {
+    /// A second descriptor of it, to wait on.
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd().try_clone_to_owned(),
+            Self::Unix(stream) => stream.as_fd().try_clone_to_owned(),
+        }
+    }
+
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,
@@ -73,6 +82,7 @@ impl Write for Socket {
 }
 
 /// A socket with what was read and what is to be written.
+#[derive(Debug)]
 pub(crate) struct BufferedSocket {
     state: Mutex<State>,
     /// There may be something to read.
@@ -85,6 +95,7 @@ pub(crate) struct BufferedSocket {
     heard: AtomicU64,
 }
 
+#[derive(Debug)]
 struct State {
     socket: Socket,
     inbox: Box<[u8]>,
@@ -97,6 +108,35 @@ struct State {
     failed: Option<io::ErrorKind>,
     /// The poller tells of room in the socket, too.
     awaits_room: bool,
+}
+
+impl State {
+    fn send(&mut self, sent: &AtomicU64) -> io::Result<bool> {
+        let Self { socket, out, .. } = &mut *self;
+        let mut at = 0;
+        let done = loop {
+            let rest = out.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match socket.write(rest) {
+                Ok(0) => break Err(io::Error::from(io::ErrorKind::WriteZero)),
+                Ok(count) => at += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        sent.fetch_add(u64::try_from(at).unwrap_or_default(), Ordering::Relaxed);
+        out.drain(..at);
+        match done {
+            Ok(()) => Ok(out.is_empty()),
+            Err(error) => {
+                self.failed = Some(error.kind());
+                Err(error)
+            }
+        }
+    }
 }
 
 impl BufferedSocket {
@@ -162,40 +202,33 @@ impl BufferedSocket {
         room || state.reads == 0
     }
 
-    /// Sends what was gathered, as far as the socket takes it.
+    /// A second descriptor of the socket, to wait on.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.lock().socket.descriptor()
+    }
+
+    /// Sends what was gathered, as far as the socket takes it. Whether all of it is on its way.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn send(&self) -> io::Result<bool> {
+        self.lock().send(&self.sent)
+    }
+
+    /// [`BufferedSocket::send`], and has the poller tell of room for the rest.
     ///
     /// # Errors
     /// When the connection is broken, or its socket can't be waited for.
     pub(crate) fn flush(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let mut state = self.lock();
-        let State { socket, out, awaits_room, .. } = &mut *state;
-        let mut at = 0;
-        let done = loop {
-            let rest = out.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                break Ok(());
-            }
-            match socket.write(rest) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => at += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        self.sent.fetch_add(u64::try_from(at).unwrap_or_default(), Ordering::Relaxed);
-        out.drain(..at);
-        let awaits = done.is_ok() && !out.is_empty();
-        if awaits != *awaits_room {
-            *awaits_room = awaits;
+        let awaits = !state.send(&self.sent)?;
+        if awaits != state.awaits_room {
+            state.awaits_room = awaits;
             let room =
                 if awaits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            registry.reregister(socket.source(), token, room)?;
+            registry.reregister(state.socket.source(), token, room)?;
         }
-        if let Err(error) = &done {
-            state.failed = Some(error.kind());
-        }
-        done
+        Ok(())
     }
 
     /// Reads into `buffer`; `None` when there is nothing now, 0 bytes at the end.
@@ -259,6 +292,7 @@ impl BufferedSocket {
 
 /// A [`BufferedSocket`] as tokio's traits want it. Nothing is registered with the context: the connection is
 /// polled again when the poller says so.
+#[derive(Debug)]
 pub(crate) struct Io(pub(crate) Arc<BufferedSocket>);
 
 impl AsyncRead for Io {

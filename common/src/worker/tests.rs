@@ -1,6 +1,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+
 use super::testing::{Loop, Waiter};
 use super::*;
 
@@ -145,7 +147,11 @@ fn a_worker_that_ends_with_work_and_connections_open_ends_cleanly() {
         let (mut place, _) = events.register();
         let socket = std::net::TcpStream::connect(address).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (_line, send) = open(socket.into(), &h2::client::Builder::new()).unwrap();
+        let socket = BufferedSocket::new(socket.into());
+        let transport: Box<dyn Transport> = Box::new(Io(Arc::clone(&socket)));
+        let opening = h2::client::Builder::new().handshake(transport);
+        let (send, http2) = opening.now_or_never().unwrap().unwrap();
+        let _connection = adopt(Opened { socket, http2 }).unwrap();
         place.start(async move {
             let (answer, _) =
                 send.ready().await.unwrap().send_request(http::Request::new(()), true).unwrap();

@@ -172,8 +172,10 @@ fn ask(
     permit: Permit,
 ) {
     let hits = batch.hits;
-    let worker = hits == 1 && filter.config.callout.calls == Calls::Worker && cx.has_worker();
-    if let Some(call) = worker.then(|| question.call_on_worker(&filter)).flatten() {
+    let on_worker = hits == 1 && filter.config.callout.calls == Calls::Worker;
+    let call = on_worker.then(|| question.call_on_worker(&filter)).flatten();
+    // Asked last: a worker that makes no calls needs none of what they need.
+    if let Some(call) = call.filter(|_| cx.has_worker()) {
         return cx.spawn_on_worker(Arc::clone(question).ask_by(filter, call, permit));
     }
     let call = Arc::clone(question).ask(filter, batch, permit);
