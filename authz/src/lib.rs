@@ -103,4 +103,12 @@ impl Filter for Authz {
     }
 }
 
+/// JSON Schemas of what stands under `callout`: of the filter, and of a route.
+#[cfg(any(test, feature = "schema"))]
+#[must_use]
+pub fn schemas() -> [schemars::Schema; 2] {
+    use callout_common::api::schema::of;
+    [of::<config::extensions::Fields>(), of::<config::extensions::RouteFields>()]
+}
+
 callout_common::export!("authz" => Authz);

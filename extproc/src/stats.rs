@@ -1,5 +1,6 @@
 //! What the filter counts: the built-in's leaf names, and the cause of each failed exchange.
 
+use callout_common::filter::service_log::ServiceLog;
 use callout_common::filter::stats::{Counter, LabelledCounter};
 use callout_common::{ConfigError, Setup};
 
@@ -58,6 +59,8 @@ pub(crate) struct Stats {
     pub(crate) endpoint_invalid: Counter,
     /// Failed exchanges by their cause.
     pub(crate) call_failed: LabelledCounter,
+    /// What the log says of the processor.
+    pub(crate) service: &'static ServiceLog,
 }
 
 impl Stats {
@@ -89,6 +92,7 @@ impl Stats {
             endpoint_picked: setup.counter("endpoint_picked")?,
             endpoint_invalid: setup.counter("endpoint_invalid")?,
             call_failed: setup.labelled_counter("call_failed", "cause")?,
+            service: ServiceLog::of(setup),
         })
     }
 

@@ -111,7 +111,8 @@ impl Stream {
     }
 
     /// The processor did not answer.
-    fn record_timeout(&mut self) {
+    fn record_timeout(&mut self, failure: &Failure) {
+        self.filter.stats.service.ended(Some(failure));
         if let Some(permit) = &mut self.permit {
             permit.failed(Instant::now());
         }
@@ -119,6 +120,7 @@ impl Stream {
 
     /// The processor is there.
     fn spoke(&mut self) {
+        self.filter.stats.service.ended(None);
         if let Some(permit) = &mut self.permit {
             permit.answered();
         }
@@ -135,7 +137,9 @@ impl Stream {
         }
         match result {
             _ if self.session.is_none() => {}
-            Err(Failure::Call(error)) if error.is_silence() => self.record_timeout(),
+            Err(failure @ Failure::Call(error)) if error.is_silence() => {
+                self.record_timeout(failure)
+            }
             Ok(())
             | Err(Failure::Call(
                 CallError::Status { .. } | CallError::Decode(_) | CallError::TooLarge,
@@ -218,7 +222,7 @@ impl HttpStream for Stream {
             Event::Deadline { direction, number } => {
                 let actions = self.machine.deadline(direction, number);
                 if !actions.is_empty() {
-                    self.record_timeout();
+                    self.record_timeout(&Failure::Call(CallError::Timeout));
                 }
                 actions
             }

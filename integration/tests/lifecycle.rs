@@ -192,3 +192,37 @@ async fn a_route_whose_configuration_another_module_made_is_closed() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_once_that_a_service_is_silent_and_that_it_answers_again() {
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let services = Services::start(Script::default()).await.unwrap();
+    let port = services.port();
+    let filters = Kind::ALL.map(|kind| kind.module(json!({"stat_prefix": "edge"}), port)).to_vec();
+    let envoy =
+        Envoy::start(Version::LATEST, &Bootstrap::new(upstream.port(), filters)).await.unwrap();
+    assert_eq!(Request::get("/").send(envoy.port()).await.status, 200);
+    assert!(!envoy.log().contains("does not answer"), "{}", envoy.log());
+    assert_eq!(envoy.stat(&build_info("authz")).await, 1);
+    drop(services);
+    for _ in 0..20 {
+        assert_ne!(Request::get("/").send(envoy.port()).await.status, 200);
+    }
+    let silent = envoy.log().matches("authz.edge: the service does not answer: ").count();
+    assert_eq!(silent, 1, "{}", envoy.log());
+    let _services = Services::start_on(port, Script::default()).await.unwrap();
+    for _ in 0..500 {
+        if Request::get("/").send(envoy.port()).await.status == 200 {
+            break;
+        }
+        pause(20).await;
+    }
+    let again = envoy.log().matches("authz.edge: the service answers again after ").count();
+    assert_eq!(again, 1, "{}", envoy.log());
+}
+
+/// The gauge that tells which build answers.
+fn build_info(filter: &str) -> String {
+    let (version, revision) = (env!("CARGO_PKG_VERSION"), "unreleased");
+    format!("dynamicmodulescustom.{filter}.build_info.version.{version}.revision.{revision}")
+}

@@ -8,8 +8,10 @@ use anyhow::{Context, Result, bail};
 use similar::TextDiff;
 
 use crate::check::{Severity, check_file};
+use crate::envoy::{Kind, Level};
 use crate::explain;
 use crate::migrate::migrate as carry_over;
+use crate::schema;
 use crate::yaml::File;
 
 /// Text and name of a file; `-` is standard input.
@@ -98,6 +100,14 @@ pub(crate) fn check(paths: &[PathBuf], json: bool, deny_warnings: bool) -> Resul
         "{modules} configurations of our modules: {errors} errors, {warnings} warnings"
     );
     Ok(code(errors > 0 || deny_warnings && warnings > 0))
+}
+
+/// `callout schema`.
+pub(crate) fn schema(filter: Option<Kind>, route: bool) -> Result<ExitCode> {
+    let level = if route { Level::Route } else { Level::Filter };
+    let schema = filter.map_or_else(schema::envoy_file, |kind| schema::fields(kind, level));
+    println!("{}", serde_json::to_string_pretty(&schema)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `callout explain`.

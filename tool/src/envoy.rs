@@ -10,10 +10,12 @@ pub(crate) const MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// One of the three filters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     Authz,
+    #[value(name = "ratelimit")]
     RateLimit,
+    #[value(name = "extproc")]
     ExtProc,
 }
 

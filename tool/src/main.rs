@@ -8,11 +8,14 @@ mod commands;
 mod envoy;
 mod explain;
 mod migrate;
+mod schema;
+mod top;
 mod yaml;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -61,12 +64,43 @@ enum Command {
         #[arg(long)]
         deny_warnings: bool,
     },
+    /// Print the JSON Schema of a configuration, for an editor or a pipeline.
+    ///
+    /// An editor with the YAML language server takes it from the file's first line:
+    /// `# yaml-language-server: $schema=FILE`.
+    Schema {
+        /// Of which filter's fields; of a whole Envoy configuration with any of them unless given.
+        filter: Option<envoy::Kind>,
+        /// Of the configuration of a route.
+        #[arg(long, requires = "filter")]
+        route: bool,
+    },
+    /// Show what the filters of a running Envoy do, each second anew.
+    Top {
+        /// Where its admin interface is.
+        #[arg(long, default_value = "127.0.0.1:9901", value_name = "HOST:PORT")]
+        admin: String,
+        /// Seconds between two looks; 0.1 at least.
+        #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds)]
+        interval: Duration,
+        /// Print one table, of one interval, and end.
+        #[arg(long)]
+        once: bool,
+    },
     /// Explain a cause, a verdict or a counter, and what to do about it.
     Explain {
         /// What the access log or the statistics say, as `timeout` or `cache_bypassed`; all of them
         /// unless given.
         word: Option<String>,
     },
+}
+
+/// An interval on the command line.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let interval = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    interval
+        .filter(|interval| *interval >= Duration::from_millis(100))
+        .ok_or_else(|| "write a number of seconds, 0.1 or more".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -77,6 +111,8 @@ fn main() -> ExitCode {
         Command::Check { files, json, deny_warnings } => {
             commands::check(&files, json, deny_warnings)
         }
+        Command::Schema { filter, route } => commands::schema(filter, route),
+        Command::Top { admin, interval, once } => top::run(&admin, interval, once),
         Command::Explain { word } => commands::explain(word.as_deref()),
     };
     match done {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -87,4 +88,34 @@ fn every_page_of_the_book_is_in_its_index() {
         let listed = index.contains(&format!("({name})")) || name == "README.md";
         assert!(listed, "{name}");
     }
+}
+
+/// The YAML of a document that configures a module.
+fn configurations(text: &str) -> Vec<String> {
+    let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.filter(|block| block.contains("filter_config")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_configuration_that_a_document_shows_is_one() {
+    let mut checked = 0;
+    for file in ["docs/recipes.md", "docs/install.md", "README.md"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        for yaml in configurations(&text) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("part.yaml");
+            std::fs::write(&path, &yaml).unwrap();
+            let said = Command::new(env!("CARGO_BIN_EXE_callout"))
+                .args(["check", "--deny-warnings"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            let errors = String::from_utf8_lossy(&said.stderr);
+            assert!(errors.contains("1 configurations"), "{file}: {errors}\n{yaml}");
+            let findings = String::from_utf8_lossy(&said.stdout);
+            assert!(said.status.success(), "{file}: {findings}\n{yaml}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 9, "{checked}");
 }

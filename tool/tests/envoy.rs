@@ -189,3 +189,49 @@ fn the_version_has_a_revision() {
     let version = text(&callout(&["--version"], "").stdout);
     assert!(version.starts_with("callout 0.") && version.contains('('), "{version}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_view_of_a_running_envoy_tells_what_its_filters_do() {
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    let services = Services::start(Script::default()).await.unwrap();
+    let port = services.port();
+    let kept = json!({"cache": {"ttl": "60s"}});
+    let filters = vec![
+        Kind::Authz.module_with(kept, json!({"stat_prefix": "edge"}), port),
+        Kind::ExtProc.module(json!({"failure_mode_allow": true}), 1),
+    ];
+    let envoy =
+        Envoy::start(Version::LATEST, &Bootstrap::new(upstream.port(), filters)).await.unwrap();
+    let admin = format!("127.0.0.1:{}", envoy.admin_port());
+    let top = std::thread::spawn(move || {
+        text(&callout(&["top", "--once", "--interval", "3", "--admin", &admin], "").stdout)
+    });
+    for _ in 0..20 {
+        pause(200).await;
+        assert_eq!(Request::get("/").send(envoy.port()).await.status, 200);
+    }
+    let said = top.join().unwrap();
+    let row = |name: &str| -> Vec<String> {
+        let line = said.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("no row {name}: {said}"))
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    };
+    // filter, prefix, requests, refused, failed, unchecked, saved
+    let authz = row("authz edge");
+    assert_ne!(authz[2], "0.0", "{said}");
+    assert_eq!((authz[4].as_str(), authz[5].as_str()), ("0.0", "0.0"), "{said}");
+    assert!(authz[6].parse::<u32>().unwrap() >= 80, "{said}");
+    // Nobody listens at its target: what passes is unchecked, and the cause is told.
+    let extproc = row("extproc");
+    assert_ne!(extproc[3], "0.0", "{said}");
+    assert!(said.contains("failed by connect: callout explain connect"), "{said}");
+}
+
+#[test]
+fn the_view_of_an_envoy_that_is_not_there_is_an_error() {
+    let ended = callout(&["top", "--once", "--admin", "127.0.0.1:1"], "");
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(text(&ended.stderr).contains("127.0.0.1:1"), "{}", text(&ended.stderr));
+}

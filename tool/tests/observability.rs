@@ -172,6 +172,48 @@ async fn every_panel_has_data_and_the_alert_for_a_dead_service_fires_when_it_is_
     assert!(causes.iter().any(|sample| sample["metric"]["cause"] == "connect"), "{causes:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_alerts_for_requests_that_pass_unchecked_and_for_a_breaker_fire_when_nobody_answers() {
+    let upstream = Upstream::start(Answer::default()).await.unwrap();
+    // Nobody listens there.
+    let port = 1;
+    let open = json!({"stat_prefix": "edge", "failure_mode_allow": true});
+    let breaker = json!({"breaker": {"consecutive_failures": 2, "pause": "1s"}});
+    let filters = vec![
+        Kind::Authz.module(open.clone(), port),
+        Kind::RateLimit.module_with(breaker, json!({"stat_prefix": "edge"}), port),
+        Kind::ExtProc.module(open, port),
+    ];
+    let bootstrap = Bootstrap::new(upstream.port(), filters);
+    let config = merge(bootstrap.whole("/dev/null"), yaml("envoy-stats.yaml"));
+    let envoy = Envoy::start_whole(Version::LATEST, &config, Options::default()).await.unwrap();
+    let prometheus = Prometheus::start(envoy.admin_port());
+    let wanted = [
+        "CalloutAuthzFailsOpen",
+        "CalloutRatelimitFailsOpen",
+        "CalloutExtprocFailsOpen",
+        "CalloutBreakerOpen",
+    ];
+    let mut firing = Vec::new();
+    for turn in 0..150_u32 {
+        for number in 0..5 {
+            let path = format!("/{turn}-{number}");
+            assert_eq!(Request::get(&path).send(envoy.port()).await.status, 200);
+        }
+        pause(200).await;
+        firing = prometheus.firing().await;
+        if wanted.iter().all(|name| firing.iter().any(|fires| fires == name)) {
+            break;
+        }
+    }
+    for name in wanted {
+        assert!(firing.iter().any(|fires| fires == name), "{name}: {firing:?}");
+    }
+    for name in ["CalloutFault", "CalloutOverload", "CalloutAuthzSlow"] {
+        assert!(!firing.iter().any(|fires| fires == name), "{name}: {firing:?}");
+    }
+}
+
 #[test]
 fn each_alert_fires_when_it_should_and_no_other() {
     let promtool = tools::find("promtool", "prometheus").unwrap();

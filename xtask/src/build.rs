@@ -60,6 +60,38 @@ pub(crate) fn library(filter: &str) -> String {
     format!("libcallout_{filter}-{VERSION}.so")
 }
 
+/// Refuses an architecture whose Rust target is not installed, before anything is built.
+pub(crate) fn has_target(arch: Arch) -> Result<()> {
+    let target = arch.target();
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", &target])
+        .output()
+        .context("running rustc")?;
+    let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure!(
+        output.status.success() && Path::new(&folder).exists(),
+        "the Rust target {target} is not installed: `rustup target add {target}`, or leave {} out of --arch, and the release serves the others alone",
+        arch.name()
+    );
+    Ok(())
+}
+
+/// Writes the JSON Schemas, as the tool of this release makes them, into `schema`.
+pub(crate) fn schemas(out: &Path) -> Result<()> {
+    let dir = out.join("schema");
+    fs::create_dir_all(&dir)?;
+    let tool = out.join("tool").join(format!("callout-{VERSION}"));
+    for (name, arguments) in [("envoy", &[][..])]
+        .into_iter()
+        .chain(FILTERS.iter().map(|name| (*name, std::slice::from_ref(name))))
+    {
+        let made = Command::new(&tool).arg("schema").args(arguments).output()?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        fs::write(dir.join(format!("{name}.json")), made.stdout)?;
+    }
+    Ok(())
+}
+
 /// Builds everything for one architecture into `out`.
 pub(crate) fn libraries(options: &Options<'_>, out: &Path) -> Result<()> {
     let target = options.arch.target();

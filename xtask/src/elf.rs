@@ -20,7 +20,8 @@ pub(crate) fn glibc(bytes: &[u8]) -> Option<(u32, u32)> {
     versions.filter_map(|(at, _)| version(bytes.get(at + NAME.len()..)?)).max()
 }
 
-fn version(text: &[u8]) -> Option<(u32, u32)> {
+/// The version that `text` begins with, as (2, 28).
+pub(crate) fn version(text: &[u8]) -> Option<(u32, u32)> {
     let text: String = text
         .iter()
         .take_while(|byte| byte.is_ascii_digit() || **byte == b'.')

@@ -75,7 +75,8 @@ fn manifest(out: &Path, blobs: &Path, arch: Arch) -> Result<Value> {
     Ok(described)
 }
 
-/// The files of the image: each library under its name with and without the version.
+/// The files of the image: each library under its name with and without the version, the schemas, the
+/// licences.
 fn layer(out: &Path, arch: Arch) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut file = |name: &str, bytes: &[u8], mode: u32| -> Result<()> {
@@ -90,6 +91,10 @@ fn layer(out: &Path, arch: Arch) -> Result<Vec<u8>> {
         let bytes = fs::read(folder.join(&name)).with_context(|| format!("reading {name}"))?;
         file(&name, &bytes, 0o755)?;
         file(&format!("libcallout_{filter}.so"), &bytes, 0o755)?;
+    }
+    for name in ["envoy"].iter().chain(FILTERS.iter()) {
+        let name = format!("schema/{name}.json");
+        file(&name, &fs::read(out.join(&name))?, 0o644)?;
     }
     file("LICENSES.txt", &fs::read(out.join("LICENSES.txt"))?, 0o644)?;
     file("manifest.yaml", about().as_bytes(), 0o644)?;

@@ -37,6 +37,9 @@ enum Task {
         /// The folder of the release
         #[arg(default_value = "dist")]
         dist: PathBuf,
+        /// The oldest glibc that the libraries have to do with; any unless given
+        #[arg(long)]
+        glibc: Option<String>,
     },
 }
 
@@ -63,7 +66,7 @@ struct Release {
 async fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Release(release) => make(&release).await,
-        Task::Try { dist } => try_out::everything(&dist).await,
+        Task::Try { dist, glibc } => try_out::everything(&dist, glibc.as_deref()).await,
     }
 }
 
@@ -73,19 +76,20 @@ async fn make(release: &Release) -> Result<()> {
         fs::remove_dir_all(out).with_context(|| format!("emptying {}", out.display()))?;
     }
     fs::create_dir_all(out)?;
+    let glibc = (!release.native).then_some(release.glibc.as_str());
     for arch in &release.arch {
-        let options = build::Options {
-            arch: *arch,
-            glibc: (!release.native).then_some(release.glibc.as_str()),
-            profile: &release.profile,
-        };
+        build::has_target(*arch)?;
+    }
+    for arch in &release.arch {
+        let options = build::Options { arch: *arch, glibc, profile: &release.profile };
         build::libraries(&options, &out.join(arch.name()))?;
     }
     build::tool(&release.profile, &out.join("tool"))?;
+    build::schemas(out)?;
     materials::write(out)?;
     image::write(out, &release.arch)?;
     sums(out)?;
-    try_out::everything(out).await
+    try_out::everything(out, glibc).await
 }
 
 /// Every file below `dir`, in order.

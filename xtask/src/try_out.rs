@@ -14,15 +14,21 @@ use flate2::read::GzDecoder;
 use crate::build::{Arch, library, run};
 use crate::{FILTERS, VERSION, elf, sha256};
 
-/// Tries everything in `dist`.
-pub(crate) async fn everything(dist: &Path) -> Result<()> {
+/// Tries everything in `dist`, whose libraries have to do with this `glibc`.
+pub(crate) async fn everything(dist: &Path, glibc: Option<&str>) -> Result<()> {
     sums(dist)?;
     for arch in [Arch::X86_64, Arch::Aarch64] {
         let folder = dist.join(arch.name());
-        if folder.exists() {
-            files(&folder, arch)?;
+        if !folder.exists() {
+            println!("{}: not in this release", arch.name());
+            continue;
+        }
+        files(&folder, arch, glibc)?;
+        if arch.name() != std::env::consts::ARCH {
+            println!("{}: not loaded into Envoy, as this machine is another", arch.name());
         }
     }
+    schemas(&dist.join("schema"))?;
     run(Command::new(dist.join(format!("tool/callout-{VERSION}"))).arg("--version"))?;
     if cfg!(target_arch = "x86_64") && dist.join("x86_64").exists() {
         serve(&dist.join("x86_64"), &|filter| {
@@ -31,6 +37,9 @@ pub(crate) async fn everything(dist: &Path) -> Result<()> {
         .await?;
         let unpacked = tempfile::tempdir()?;
         unpack(&dist.join("image"), "amd64", unpacked.path())?;
+        for file in ["manifest.yaml", "LICENSES.txt", "schema/envoy.json"] {
+            ensure!(unpacked.path().join(file).exists(), "{file} is not in the image");
+        }
         serve(unpacked.path(), &|filter| format!("callout_{filter}")).await?;
     }
     println!("the release in {} is as it should be", dist.display());
@@ -56,8 +65,21 @@ fn sums(dist: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Each is JSON, and says of which draft it is.
+fn schemas(folder: &Path) -> Result<()> {
+    for name in ["envoy"].iter().chain(FILTERS.iter()) {
+        let text = fs::read(folder.join(format!("{name}.json")))
+            .with_context(|| format!("reading the schema {name}"))?;
+        let schema: Value = serde_json::from_slice(&text)?;
+        ensure!(schema.get("$schema").is_some(), "{name}.json is not a schema");
+    }
+    Ok(())
+}
+
 /// What the files of one architecture say of themselves.
-fn files(folder: &Path, arch: Arch) -> Result<()> {
+fn files(folder: &Path, arch: Arch, glibc: Option<&str>) -> Result<()> {
+    let floor = glibc.map(|text| elf::version(text.as_bytes()).context("2.28, for example"));
+    let floor = floor.transpose()?;
     const NEEDED: [&[u8]; 2] =
         [b"envoy_dynamic_module_on_program_init", b"envoy_dynamic_module_on_http_filter_new"];
     for filter in FILTERS {
@@ -69,6 +91,12 @@ fn files(folder: &Path, arch: Arch) -> Result<()> {
             ensure!(there, "{name} has no {}", String::from_utf8_lossy(symbol));
         }
         let (major, minor) = elf::glibc(&bytes).unwrap_or_default();
+        let fits = floor.is_none_or(|floor| (major, minor) <= floor);
+        ensure!(
+            fits,
+            "{name} needs glibc {major}.{minor}, and is to do with {}",
+            glibc.unwrap_or("")
+        );
         let mebibytes = bytes.len() >> 20;
         ensure!(mebibytes < 24, "{name} is {mebibytes} MiB: is it stripped?");
         ensure!(folder.join(format!("debug/{name}.debug")).exists(), "{name} has no debug file");

@@ -5,6 +5,8 @@ use std::time::Duration;
 use callout_common::ConfigError;
 use callout_common::api::config::{duration, http_status, refuse_if};
 use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
+#[cfg(any(test, feature = "schema"))]
+use callout_common::api::schema::{DurationText, GrpcServiceFields, StatusFields, list_of};
 use callout_common::envoy::attributes::Attribute;
 use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::{Calls, FailurePolicy, Service};
@@ -19,62 +21,122 @@ use crate::config::key_rule::{Chosen, KeyRule, Omit};
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// `callout`, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Fields {
+    /// Decisions that are kept.
     cache: Option<CacheFields>,
+    /// Identical requests in flight share one call.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     coalesce: bool,
+    /// Empty and contradicting answers are errors.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     strict: bool,
+    /// The failures that `failure_mode_allow` covers: `timeout`, `unavailable`, `invalid_reply`,
+    /// `error_response`, `status`, `status:INTERNAL` and the like, `overloaded`. Unless given all but
+    /// `overloaded`.
     failure_mode_allow_on: Option<Vec<String>>,
+    /// The status of the refusal when the service is too slow. Unless given `status_on_error`.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<StatusFields>"))]
     status_on_timeout: Option<HttpStatus>,
+    /// What happens to a request with metadata that the service was to be told and that a module
+    /// can't read.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "omit")))]
     on_unreadable_metadata: OnUnreadable,
+    /// Envoy's limits of headers, where its bootstrap does not tell them.
     header_limits: HeaderLimitFields,
+    /// Where the calls of `google_grpc` are made.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "off_thread")))]
     calls: Calls,
+    /// More services, asked at the same time as `grpc_service`.
     services: Option<ServicesFields>,
+    /// The built-in filter's names for the statistics, under this name. None unless given.
     builtin_stats: Option<String>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServicesFields {
+    /// All of them have to allow.
     all: Option<Vec<ServiceFields>>,
+    /// One that allows is enough.
     any: Option<Vec<ServiceFields>>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceFields {
+    /// How it is reached.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "GrpcServiceFields"))]
     grpc_service: GrpcService,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheFields {
+    /// How long an allow is kept; a day at most.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "DurationText"))]
     ttl: pbjson_types::Duration,
+    /// How long a denial is kept; 0s keeps none.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "0s")))]
     denied_ttl: Option<pbjson_types::Duration>,
+    /// So much longer an allow answers while the service is asked again.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "0s")))]
     stale_while_revalidate: Option<pbjson_types::Duration>,
+    /// So much longer an allow stands in for a service that is silent.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "0s")))]
     stale_if_error: Option<pbjson_types::Duration>,
+    /// A life is shorter by up to so many percent, by chance.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(max = 50)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 10)))]
     jitter_percent: Option<u8>,
+    /// Bytes of memory that all entries take.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 65536)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 67_108_864)))]
     max_bytes: Option<u64>,
+    /// Bytes of one entry; a larger one is not kept.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 16384)))]
     max_entry_bytes: Option<usize>,
+    /// What tells requests apart. Unless given everything that the service is told.
     key: Option<KeyFields>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct KeyFields {
+    /// Names of headers; every value counts, in its order.
     headers: Vec<String>,
+    /// Names of attributes, as `source.address`.
+    #[cfg_attr(any(test, feature = "schema"), schemars(schema_with = "attribute_names"))]
     attributes: Vec<String>,
+    /// The context extensions and the metadata contexts count.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     context: bool,
+    /// Of `method`, `authority`, `path` and `route`, which count otherwise, those that don't.
+    #[cfg_attr(any(test, feature = "schema"), schemars(schema_with = "omit_names"))]
     omit: Vec<String>,
 }
 
 /// `callout` of a route, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteFields {
+    /// Every request of the route is asked about on its own.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     always_ask: bool,
+    /// How long an answer is waited for, whichever service is asked; 0s is without end.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
     timeout: Option<pbjson_types::Duration>,
 }
 
@@ -325,6 +387,18 @@ const NAMES: [(&str, Attribute); 10] = [
     ("connection.sha256_peer_certificate_digest", Attribute::ConnectionSha256PeerCertificateDigest),
 ];
 
+/// Names of attributes, for a schema.
+#[cfg(any(test, feature = "schema"))]
+fn attribute_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    list_of(&NAMES.map(|(name, _)| name))
+}
+
+/// Parts of a chosen key, for a schema.
+#[cfg(any(test, feature = "schema"))]
+fn omit_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    list_of(&["method", "authority", "path", "route"])
+}
+
 fn attribute(name: &str) -> Option<Attribute> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, attribute)| *attribute)
 }
@@ -380,5 +454,20 @@ mod tests {
         assert_eq!(refused(r#"{"failure_mode_allow_on": ["timeout"]}"#), "failure_mode_allow_on");
         let limits = r#"{"header_limits": {"max_headers_count": 0}}"#;
         assert_eq!(refused(limits), "header_limits.max_headers_count");
+    }
+
+    #[test]
+    fn the_defaults_that_the_schema_tells_are_those_that_hold() {
+        use callout_common::api::schema::with_defaults;
+
+        let base = serde_json::json!({"cache": {"ttl": "1s"}});
+        let unset = format!("{:?}", configured(&base.to_string()).unwrap());
+        let [schema, _] = crate::schemas();
+        let written = with_defaults(&schema.to_value(), &base);
+        assert!(written.len() >= 9, "{written:?}");
+        for fields in written {
+            let set = configured(&fields.to_string()).unwrap();
+            assert_eq!(format!("{set:?}"), unset, "{fields}");
+        }
     }
 }

@@ -16,16 +16,21 @@ const DEFAULT: Size = Size { lines: MAX_LINES, bytes: MAX_BYTES };
 
 /// `callout.header_limits`: what holds where the bootstrap does not say it. Names and units are
 /// Envoy's.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeaderLimitFields {
     /// `common_http_protocol_options.max_headers_count` of the connection manager.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     max_headers_count: Option<usize>,
     /// `max_request_headers_kb` of the connection manager.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     max_request_headers_kb: Option<usize>,
     /// `common_http_protocol_options.max_headers_count` of the clusters.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     max_response_headers_count: Option<usize>,
     /// `common_http_protocol_options.max_response_headers_kb` of the clusters.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     max_response_headers_kb: Option<usize>,
 }
 

@@ -9,4 +9,6 @@ pub mod runtime;
 mod bootstrap;
 pub mod format;
 pub mod config;
+#[cfg(any(test, feature = "schema"))]
+pub mod schema;
 pub mod text;

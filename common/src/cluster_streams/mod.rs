@@ -5,6 +5,7 @@
 //! elsewhere sends it commands through [`ClusterStreams`], and it sends back what Envoy hands to it.
 
 mod desk;
+pub mod http;
 
 use crate::envoy::cluster::ClusterError;
 use crate::envoy::cluster::OpenRequest;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) use self::desk::ClusterStreamManager;
+use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::tasks::mailbox::Outbox;
@@ -91,6 +92,13 @@ pub(crate) struct ClusterStream {
 impl ClusterStreams {
     pub(crate) const fn new(outbox: Outbox<Command>) -> Self {
         Self(Some(outbox))
+    }
+
+    /// A client for HTTP requests to the cluster called `cluster`, by its load balancing, TLS, limits and
+    /// statistics.
+    #[must_use]
+    pub fn http(&self, cluster: &str) -> http::HttpClient {
+        http::HttpClient::new(self.clone(), cluster)
     }
 
     /// Opens a stream.

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -41,6 +42,11 @@ pub(crate) fn install(sink: impl Sink) {
 struct ToSink<S>(S);
 
 impl<S: Sink, R: Subscriber> Layer<R> for ToSink<S> {
+    /// The level may change at any time (`POST /logging`): each event asks anew.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, R>) -> bool {
         self.0.enabled(level(*metadata.level()))
     }
@@ -96,7 +102,39 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Lines, while it is switched on.
+    #[derive(Clone, Default)]
+    struct Switched(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Switched {
+        fn enabled(&self, _: Level) -> bool {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn log(&self, _: Level, line: &str) {
+            self.1.lock().unwrap().push(line.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_place_that_was_silent_speaks_when_the_level_is_lowered() {
+        let sink = Switched::default();
+        let say = |number: u32| tracing::debug!("event {number}");
+        let subscriber = tracing_subscriber::registry().with(ToSink(sink.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            say(1);
+            sink.0.store(true, Ordering::SeqCst);
+            say(2);
+            sink.0.store(false, Ordering::SeqCst);
+            say(3);
+        });
+        assert_eq!(*sink.1.lock().unwrap(), ["event 2"]);
+    }
 
     #[test]
     fn a_logged_text_stays_one_bounded_line() {

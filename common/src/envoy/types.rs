@@ -174,6 +174,8 @@ pub enum MetricOp {
     Raise(u64),
     /// Takes from a gauge.
     Lower(u64),
+    /// Sets a gauge.
+    Set(u64),
     /// Records one value of a histogram.
     Record(u64),
 }

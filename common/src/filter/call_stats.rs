@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::config::ConfigError;
 use crate::filter::context::StreamContext;
+use crate::filter::service_log::ServiceLog;
 use crate::filter::stats::{Gauge, Histogram, LabelledCounter, Setup};
 use crate::filter::trace::CallSpan;
 use crate::grpc::Failure;
@@ -14,6 +15,7 @@ pub struct CallStats {
     failed: LabelledCounter,
     in_flight: Gauge,
     latency_us: Histogram,
+    service: &'static ServiceLog,
 }
 
 impl CallStats {
@@ -26,6 +28,7 @@ impl CallStats {
             failed: setup.labelled_counter("call_failed", "cause")?,
             in_flight: setup.gauge("in_flight")?,
             latency_us: setup.histogram("latency_us")?,
+            service: ServiceLog::of(setup),
         })
     }
 
@@ -58,6 +61,7 @@ impl Waiting {
     ) -> Duration {
         let took = self.since.elapsed();
         cx.record(self.stats.latency_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.stats.service.ended(failure);
         if let Some(failure) = failure {
             cx.count_labelled(self.stats.failed, failure.cause());
         }

@@ -3,6 +3,7 @@
 pub mod gate;
 pub mod admin;
 pub mod call_stats;
+pub mod service_log;
 pub mod stream;
 pub mod unreadable;
 pub mod context;

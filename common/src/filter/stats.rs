@@ -1,5 +1,8 @@
 //! Statistics: defined while a filter is configured, changed by its streams.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::api::config::ConfigError;
 use crate::cluster_streams::ClusterStreams;
 use crate::envoy::host::{ConfigHost, Host};
@@ -8,6 +11,7 @@ use crate::envoy::types::{MetricId, MetricKind, MetricOp};
 /// What a filter may do while it is configured.
 pub struct Setup<'a> {
     host: &'a mut dyn ConfigHost,
+    filter: String,
     prefix: String,
     clusters: ClusterStreams,
 }
@@ -21,7 +25,19 @@ impl std::fmt::Debug for Setup<'_> {
 impl<'a> Setup<'a> {
     /// A set-up for the filter called `filter`.
     pub fn new(host: &'a mut dyn ConfigHost, filter: &str, clusters: ClusterStreams) -> Self {
-        Self { host, prefix: format!("{filter}."), clusters }
+        Self { host, filter: filter.to_owned(), prefix: format!("{filter}."), clusters }
+    }
+
+    /// The filter's name, with its `stat_prefix` once that is known: `authz.edge`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.prefix.trim_end_matches('.')
+    }
+
+    /// The filter's name.
+    #[must_use]
+    pub fn filter(&self) -> &str {
+        &self.filter
     }
 
     /// The way to Envoy's clusters for the work of this configuration.
@@ -102,6 +118,24 @@ impl<'a> Setup<'a> {
             .ok_or_else(|| ConfigError::without_path(format!("Envoy refused the metric `{full}`")))
     }
 
+    /// Defines a gauge that is 1 once a stream has begun, with labels that say something of the
+    /// configuration.
+    ///
+    /// # Errors
+    /// When Envoy refuses the metric.
+    pub(crate) fn info(
+        &mut self,
+        name: &str,
+        labels: &[&str],
+        values: &'static [&'static str],
+    ) -> Result<Info, ConfigError> {
+        let full = format!("{}{name}", self.prefix);
+        let id = self.host.define_metric(MetricKind::Gauge, &full, labels).ok_or_else(|| {
+            ConfigError::without_path(format!("Envoy refused the metric `{full}`"))
+        })?;
+        Ok(Info { id, values, told: Arc::default() })
+    }
+
     fn define(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, ConfigError> {
         let full = format!("{}{name}", self.prefix);
         self.host
@@ -121,6 +155,23 @@ pub struct LabelledCounter(MetricId);
 /// A level that goes up and down.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauge(MetricId);
+
+/// A gauge that says something by its labels.
+#[derive(Debug, Clone)]
+pub(crate) struct Info {
+    id: MetricId,
+    values: &'static [&'static str],
+    /// Envoy takes values of streams only: the first one tells.
+    told: Arc<AtomicBool>,
+}
+
+impl Info {
+    pub(crate) fn tell(&self, host: &mut dyn Host) {
+        if !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
+            host.metric(self.id, self.values, MetricOp::Set(1));
+        }
+    }
+}
 
 /// A distribution of values.
 #[derive(Debug, Clone, Copy)]

@@ -127,9 +127,17 @@ pub trait HttpStream: 'static {
     }
 }
 
+const NO_ROUTE: &str = "this filter takes no per-route configuration";
+
 /// The per-route configuration of a filter that has none: any is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct NoRoute;
+
+impl<'de> serde::Deserialize<'de> for NoRoute {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(NO_ROUTE))
+    }
+}
 
 impl NoRoute {
     /// Refuses a per-route configuration.
@@ -137,6 +145,6 @@ impl NoRoute {
     /// # Errors
     /// Always.
     pub fn refuse(_raw: RawConfig<'_>) -> Result<Self, ConfigError> {
-        Err(ConfigError::without_path("this filter takes no per-route configuration"))
+        Err(ConfigError::without_path(NO_ROUTE))
     }
 }

@@ -12,6 +12,7 @@ use crate::filter::nested;
 use crate::filter::stats::{Counter, Setup};
 
 /// `callout.on_unreadable_metadata`.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnreadable {

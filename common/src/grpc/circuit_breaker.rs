@@ -19,10 +19,18 @@ pub struct BreakerSettings {
 }
 
 /// [`BreakerSettings`], as they are written under `callout.breaker`.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerFields {
+    /// It opens after so many calls in a row without an answer.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     consecutive_failures: u32,
+    /// One call tries after each pause.
+    #[cfg_attr(
+        any(test, feature = "schema"),
+        schemars(with = "Option<crate::api::schema::DurationText>", extend("default" = "1s"))
+    )]
     pause: Option<pbjson_types::Duration>,
 }
 

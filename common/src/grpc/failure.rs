@@ -53,6 +53,21 @@ impl Failure {
         FailurePolicy::builtin(true).allows(self.class())
     }
 
+    /// Whether the service was not asked: a breaker, a limit, a failure of this process.
+    #[must_use]
+    pub const fn is_unasked(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost
+                | Self::Call(
+                    CallError::BreakerOpen
+                        | CallError::TooMany
+                        | CallError::Overload
+                        | CallError::Internal(_)
+                )
+        )
+    }
+
     /// Whether the service was asked and did not get to say anything.
     #[must_use]
     pub const fn is_silence(&self) -> bool {

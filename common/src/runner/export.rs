@@ -84,7 +84,7 @@ struct Configured<F: Filter> {
 
 impl<F: Filter> AnyFilter for Configured<F> {
     fn open(&self) -> Rc<dyn AnyStream> {
-        Rc::new(Runner::new(Arc::clone(&self.filter), self.stats))
+        Rc::new(Runner::new(Arc::clone(&self.filter), self.stats.clone()))
     }
 
     fn cluster_streams(&self) -> Option<&ClusterStreamManager> {

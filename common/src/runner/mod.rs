@@ -14,12 +14,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
 use crate::api::config::ConfigError;
+use crate::build::{REVISION, VERSION};
 use crate::envoy::host::{Host, HostEnd};
 use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
 use crate::filter::context::{StreamContext, Work};
 use crate::filter::decision::{HookStatus, StopMode};
-use crate::filter::stats::{Counter, Gauge, Setup};
+use crate::filter::stats::{Counter, Gauge, Info, Setup};
 use crate::filter::{Filter, HttpStream};
 use crate::tasks::mailbox::{Message, TaskFailure};
 pub(crate) use flow::{BodyStatus, HeadersStatus, TrailersStatus};
@@ -42,11 +43,12 @@ pub(crate) trait AnyStream {
 }
 
 /// What `common` itself counts for every filter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RunnerStats {
     pub(crate) live_streams: Gauge,
     pub(crate) panics: Counter,
     pub(crate) lost: Counter,
+    build: Info,
 }
 
 impl RunnerStats {
@@ -55,6 +57,7 @@ impl RunnerStats {
             live_streams: setup.gauge("live_streams")?,
             panics: setup.counter("panics")?,
             lost: setup.counter("lost")?,
+            build: setup.info("build_info", &["version", "revision"], &[VERSION, REVISION])?,
         })
     }
 }
@@ -148,6 +151,7 @@ impl<F: Filter> Runner<F> {
     fn open(&self, host: &mut dyn Host) -> Result<F::Stream, ForeignRoute> {
         if !self.counted.replace(true) {
             self.stats.live_streams.add(host, 1);
+            self.stats.build.tell(host);
         }
         let route = match host.route_config() {
             Some(route) => Some(route.downcast::<F::Route>().ok_or(ForeignRoute)?),

@@ -21,6 +21,8 @@ use crate::tasks::runtime;
 
 /// The longest that [`Bench::fire`] waits, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// The same with I/O, in real time.
+const REAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Envoy's default.
 const BUFFER_LIMIT: u64 = 1 << 20;
@@ -47,6 +49,7 @@ pub struct Bench<F: Filter> {
     pub host: FakeHost,
     runner: Rc<Runner<F>>,
     runtime: Runtime,
+    patience: Duration,
     /// Where calls through clusters go; nobody looks.
     silent: Option<Mailbox<Command>>,
 }
@@ -80,6 +83,18 @@ impl<F: Filter> Bench<F> {
         Self::through(name, config, ClusterStreams::default())
     }
 
+    /// As [`Bench::new`], with I/O: work off the worker may open sockets. Time is real then.
+    ///
+    /// # Errors
+    /// What the filter refuses.
+    pub fn with_io(name: &str, config: &str) -> Result<Self, ConfigError> {
+        let mut bench = Self::new(name, config)?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        bench.runtime = runtime.map_err(|error| ConfigError::without_path(error.to_string()))?;
+        bench.patience = REAL_PATIENCE;
+        Ok(bench)
+    }
+
     /// As [`Bench::new`], with services that never answer when they are reached through a cluster. What
     /// they would have come to is [`Bench::send`]'s to say.
     ///
@@ -105,7 +120,7 @@ impl<F: Filter> Bench<F> {
         let runner = Rc::new(Runner::new(Arc::new(filter), stats));
         let stream: Rc<dyn AnyStream> = Rc::<Runner<F>>::clone(&runner);
         host.stream = Some(Rc::downgrade(&stream));
-        Ok(Self { host, runner, runtime, silent: None })
+        Ok(Self { host, runner, runtime, patience: PATIENCE, silent: None })
     }
 
     /// The names of the metrics that the filter called `name` defined, without that name, sorted.
@@ -180,9 +195,9 @@ impl<F: Filter> Bench<F> {
     }
 
     /// Lets work off the worker run until it commits an event, and fires that. `false` when nothing
-    /// is committed for an hour of virtual time.
+    /// is committed for an hour of virtual time, with I/O for 10 s.
     pub fn fire(&mut self) -> bool {
-        let committed = self.host.committed.clone();
+        let (committed, patience) = (self.host.committed.clone(), self.patience);
         let event = self.runtime.block_on(async {
             let next = async {
                 loop {
@@ -192,7 +207,7 @@ impl<F: Filter> Bench<F> {
                     committed.notify.notified().await;
                 }
             };
-            tokio::time::timeout(PATIENCE, next).await.ok()
+            tokio::time::timeout(patience, next).await.ok()
         });
         let Some(event) = event else { return false };
         let _guard = runtime::use_here(self.runtime.handle());

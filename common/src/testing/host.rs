@@ -388,7 +388,7 @@ impl HostWrite for FakeHost {
         match op {
             MetricOp::Count(by) | MetricOp::Raise(by) => *value += by,
             MetricOp::Lower(by) => *value = value.saturating_sub(by),
-            MetricOp::Record(recorded) => *value = recorded,
+            MetricOp::Set(new) | MetricOp::Record(new) => *value = new,
         }
     }
 

@@ -1,8 +1,11 @@
 //! A request passes when a server knows its token: one line goes there, one line comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use callout_common::{ConfigError, Edits, Gate, Gated, Reply, RequestHead, Setup, Verdict};
+use callout_common::{
+    ConfigError, Edits, Gate, Gated, NoRoute, Reply, RequestHead, Setup, Verdict,
+};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -28,6 +31,7 @@ struct Tokens {
 
 impl Gate for Tokens {
     type Config = Config;
+    type Route = NoRoute;
 
     // On Envoy's main thread, also under `--mode validate`: look at the fields, open nothing.
     fn configure(config: Config, _: &mut Setup<'_>) -> Result<Self, ConfigError> {
@@ -39,7 +43,7 @@ impl Gate for Tokens {
     }
 
     // On the library's own threads; the request is held, and Envoy's worker goes on.
-    async fn check(&self, request: RequestHead) -> Verdict {
+    async fn check(&self, request: RequestHead, _: Option<Arc<NoRoute>>) -> Verdict {
         let Some(token) = request.header("x-token") else { return Reply::new(401).into() };
         match tokio::time::timeout(self.timeout, ask(&self.server, token)).await {
             Ok(Ok(line)) => verdict(&line),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use callout_common::api::config::{duration, http_status, positive_duration, refuse_if};
 use callout_common::api::header_limits::{HeaderLimitFields, HeaderLimits};
 use callout_common::api::matching::StringMatcher;
+#[cfg(any(test, feature = "schema"))]
+use callout_common::api::schema::{DurationText, MatcherFields, StatusFields};
 use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::Calls;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
@@ -20,62 +22,129 @@ use crate::decide::machine::{BodyLimit, Cause, Chunking, OnError, Settings};
 use crate::decide::skip::Skip;
 
 /// `callout`, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Fields {
+    /// Requests that the processor is not asked about.
     skip: SkipFields,
+    /// Bodies that it is not shown.
     skip_body: SkipBodyFields,
+    /// The most that is gathered of a `BUFFERED` or `BUFFERED_PARTIAL` body. None unless given.
     body_limit: Option<BodyLimit>,
+    /// The longest silence of a processor that answers as it likes. None unless given.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
     stall_timeout: Option<pbjson_types::Duration>,
+    /// Replies to failures by cause, where the failure mode refuses.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "ReplyFields"))]
     on_error: BTreeMap<Cause, ErrorFields>,
+    /// Leaves a processor alone that does not answer. None unless given.
     breaker: Option<BreakerFields>,
+    /// Exchanges that may be open at once. Any number unless given.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     max_streams: Option<usize>,
+    /// Where the exchanges of `google_grpc` run.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "off_thread")))]
     calls: Calls,
+    /// What `append_action` says of header changes counts.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     append_action: bool,
+    /// Gathers small pieces of `STREAMED` bodies. None unless given.
     chunking: Option<ChunkingFields>,
+    /// The endpoint that a processor picks for the request. None unless given.
     override_host: Option<EndpointFields>,
+    /// What happens to a message with metadata that the processor was to be told and that a module
+    /// can't read.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "omit")))]
     on_unreadable_metadata: OnUnreadable,
+    /// Envoy's limits of headers, where its bootstrap does not tell them.
     header_limits: HeaderLimitFields,
+    /// The built-in filter's names for the statistics, under this name. None unless given.
     builtin_stats: Option<String>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct SkipFields {
+    /// Methods, as `OPTIONS`.
     methods: Vec<String>,
+    /// Matchers of the path without its query.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Vec<MatcherFields>"))]
     paths: Vec<MatcherProto>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct SkipBodyFields {
+    /// Matchers of the content type in lower case, without parameters.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Vec<MatcherFields>"))]
     content_types: Vec<MatcherProto>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ErrorFields {
+    /// The status of the reply.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "StatusFields"))]
     status: HttpStatus,
+    /// Its body.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "")))]
     #[serde(default)]
     body: String,
+    /// Its headers.
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
 
+/// The replies by cause, for a schema.
+#[cfg(any(test, feature = "schema"))]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "its schema alone is used")]
+struct ReplyFields {
+    /// No answer in time.
+    timeout: Option<ErrorFields>,
+    /// No connection, or it broke; or nobody was asked.
+    unavailable: Option<ErrorFields>,
+    /// A gRPC status other than OK.
+    status: Option<ErrorFields>,
+    /// An answer that can't be decoded, was not expected, or asks for what may not be.
+    invalid_answer: Option<ErrorFields>,
+    /// A failure of this module.
+    internal: Option<ErrorFields>,
+}
+
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChunkingFields {
+    /// Bytes that a piece has at least.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 2)))]
     min_bytes: usize,
+    /// The longest that a smaller piece waits.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "0.01s")))]
     max_delay: Option<pbjson_types::Duration>,
 }
 
 /// `callout` of a route, as it is written. What is absent is as the filter has it.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteFields {
+    /// How long each answer is waited for, in place of the filter's.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
     message_timeout: Option<pbjson_types::Duration>,
+    /// The status of the refusal when the processor fails, in place of the filter's.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<StatusFields>"))]
     status_on_error: Option<HttpStatus>,
+    /// Replies to failures by cause, in place of the filter's.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "ReplyFields"))]
     on_error: BTreeMap<Cause, ErrorFields>,
+    /// In place of the filter's.
     body_limit: Option<BodyLimit>,
 }
 
@@ -282,5 +351,20 @@ mod tests {
         let framing =
             r#"{"on_error": {"timeout": {"status": {"code": 503}, "headers": {"te": "x"}}}}"#;
         assert_eq!(path(framing), "on_error.timeout.headers");
+    }
+
+    #[test]
+    fn the_defaults_that_the_schema_tells_are_those_that_hold() {
+        use callout_common::api::schema::with_defaults;
+
+        let base = serde_json::json!({"breaker": {"consecutive_failures": 1}, "chunking": {"min_bytes": 2}, "on_error": {"timeout": {"status": {"code": 503}}}});
+        let unset = format!("{:?}", configured(&base.to_string()).unwrap());
+        let [schema, _] = crate::schemas();
+        let written = with_defaults(&schema.to_value(), &base);
+        assert!(written.len() >= 4, "{written:?}");
+        for fields in written {
+            let set = configured(&fields.to_string()).unwrap();
+            assert_eq!(format!("{set:?}"), unset, "{fields}");
+        }
     }
 }

@@ -10,19 +10,27 @@ use callout_protos::pbjson_types::{Struct, value::Kind};
 use serde::Deserialize;
 
 /// `callout.override_host`, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointFields {
+    /// The request header in which an answer names the endpoint.
     header: Option<String>,
+    /// Or the place in its dynamic metadata.
     metadata: Option<MetadataFields>,
+    /// A host that is not there is a 503, and one that is no address an invalid answer.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     #[serde(default)]
     strict: bool,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MetadataFields {
+    /// The namespace.
     namespace: String,
+    /// The key.
     key: String,
 }
 

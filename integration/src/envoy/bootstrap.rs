@@ -30,6 +30,17 @@ pub fn example(name: &str, config: Value) -> Value {
     })
 }
 
+/// The value of `typed_per_filter_config` for the filter of an example.
+#[must_use]
+pub fn example_route(name: &str, config: Value) -> Value {
+    json!({
+        "@type": format!("{DYNAMIC}DynamicModuleFilterPerRoute"),
+        "dynamic_module_config": {"name": name, "do_not_close": true},
+        "filter_name": name,
+        "filter_config": {"@type": format!("{TYPE}google.protobuf.Struct"), "value": config},
+    })
+}
+
 /// How a configuration reaches a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use callout_common::ConfigError;
 use callout_common::api::config::{duration, http_status, positive_duration, refuse_if};
+#[cfg(any(test, feature = "schema"))]
+use callout_common::api::schema::{DurationText, StatusFields};
 use callout_common::filter::unreadable::OnUnreadable;
 use callout_common::grpc::circuit_breaker::{BreakerFields, BreakerSettings};
 use callout_common::grpc::{Calls, FailurePolicy};
@@ -22,51 +24,105 @@ use crate::request::budget::{Budget, ReserveFields, SettleFields};
 const LEAST_ACCOUNTS_BYTES: usize = 64 << 10;
 
 /// `callout`, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Fields {
+    /// How calls are saved.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "exact")))]
     mode: Mode,
+    /// Whose rules of counting hold.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "generic")))]
     server: Server,
+    /// How many percent all proxies together may be off a limit.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1, max = 50)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 5)))]
     max_error_percent: Option<u32>,
+    /// How many proxies share the limits.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 10)))]
     expected_proxies: Option<u32>,
+    /// The longest that a refusal is believed.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "60s")))]
     max_refusal: Option<pbjson_types::Duration>,
+    /// Sets of descriptors that are known at a time.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 100_000)))]
     max_accounts: Option<usize>,
+    /// Bytes of memory that what is known of them takes.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 65536)))]
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = 67_108_864)))]
     max_accounts_bytes: Option<usize>,
+    /// Leaves a service alone that does not answer. None unless given.
     breaker: Option<BreakerFields>,
+    /// The proxy's own limits while the service is down. None unless given.
     fallback: Option<FallbackFields>,
+    /// Refuses what is far over a known limit without a call. None unless given.
     shield: Option<ShieldFields>,
+    /// Calls are made and counted, and nothing is refused.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     shadow: bool,
+    /// Requests of which a limit makes no descriptor are refused with `status_on_error`.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     deny_unevaluable: bool,
+    /// What happens to a request with metadata that the service was to be told and that a module
+    /// can't read.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "omit")))]
     on_unreadable_metadata: OnUnreadable,
+    /// The failures that let requests pass: `timeout`, `unavailable`, `overloaded`, `invalid_reply`,
+    /// `status`, `status:UNAVAILABLE` and the like. Unless given all of the service's, none of our own.
     failure_mode_allow_on: Option<Vec<String>>,
+    /// The status of the refusal when the service is too slow. Unless given `status_on_error`.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<StatusFields>"))]
     status_on_timeout: Option<HttpStatus>,
+    /// What holds instead for descriptors with these entries; the first that fits.
     rules: Vec<RuleFields>,
+    /// Where the calls of `google_grpc` are made.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "off_thread")))]
     calls: Calls,
+    /// The built-in filter's names for the statistics, under this name. None unless given.
     builtin_stats: Option<String>,
+    /// By how much a request is counted when it comes. With `settle`.
     reserve: Option<ReserveFields>,
+    /// By how much it is counted when it is over, in place of what was reserved.
     settle: Option<SettleFields>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FallbackFields {
+    /// Requests that pass in `window`, for each set of descriptors.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     requests: Option<u32>,
+    /// The window of `requests`.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
     window: Option<pbjson_types::Duration>,
+    /// Before that, the limit that the service told of last, divided by `expected_proxies`.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = false)))]
     #[serde(default)]
     from_service: bool,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShieldFields {
+    /// Over so many times a limit, in this proxy alone.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     multiple: u32,
 }
 
 /// `callout` of a route, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteFields {
+    /// How calls are saved, in place of the filter's `mode`.
     mode: Option<Mode>,
+    /// How long an answer is waited for; 0s is without end.
+    #[cfg_attr(any(test, feature = "schema"), schemars(with = "Option<DurationText>"))]
     timeout: Option<pbjson_types::Duration>,
 }
 
@@ -330,5 +386,20 @@ mod tests {
         assert_eq!(size(None).requests.get(), 7);
         let unknown = Quota { window: Duration::ZERO, ..quota };
         assert_eq!(size(Some(unknown)).requests.get(), 7);
+    }
+
+    #[test]
+    fn the_defaults_that_the_schema_tells_are_those_that_hold() {
+        use callout_common::api::schema::with_defaults;
+
+        let base = serde_json::json!({"breaker": {"consecutive_failures": 1}, "fallback": {"requests": 1, "window": "1s"}});
+        let unset = format!("{:?}", configured(&base.to_string()).unwrap());
+        let [schema, _] = crate::schemas();
+        let written = with_defaults(&schema.to_value(), &base);
+        assert!(written.len() >= 10, "{written:?}");
+        for fields in written {
+            let set = configured(&fields.to_string()).unwrap();
+            assert_eq!(format!("{set:?}"), unset, "{fields}");
+        }
     }
 }

@@ -10,19 +10,28 @@ use serde::Deserialize;
 use crate::memory::ledger::Mode;
 
 /// A rule, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleFields {
+    /// Entries that a descriptor must have.
+    #[cfg_attr(any(test, feature = "schema"), schemars(length(min = 1)))]
     descriptor: Vec<EntryFields>,
+    /// How calls about them are saved.
     mode: Option<Mode>,
+    /// Their limits are counted and not enforced.
     shadow: Option<bool>,
+    /// A failure refuses the request.
     failure_mode_deny: Option<bool>,
 }
 
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EntryFields {
+    /// The entry's key.
     key: String,
+    /// Its value; any unless given.
     value: Option<String>,
 }
 

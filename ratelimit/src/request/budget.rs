@@ -11,25 +11,34 @@ use super::Request;
 use super::hits::Hits;
 
 /// `callout.reserve`, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReserveFields {
+    /// So much for each request.
     number: Option<u64>,
+    /// Or what this operator comes to, as `%REQ(x-tokens)%`.
     #[serde(default)]
     format: String,
+    /// What is reserved where the format comes to nothing.
     default: Option<u64>,
 }
 
 /// `callout.settle`, as it is written.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettleFields {
+    /// The operator that tells what was used, as `%RESP(x-tokens)%`.
     format: String,
+    /// What becomes of a reservation when nothing tells what was used.
+    #[cfg_attr(any(test, feature = "schema"), schemars(extend("default" = "keep")))]
     #[serde(default)]
     without_usage: WithoutUsage,
 }
 
 /// What becomes of a reservation when nothing tells what was used.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WithoutUsage {

@@ -556,4 +556,10 @@ pub(crate) const ENTRIES: &[Entry] = &[
         meaning: "Requests of which no limit made a descriptor, so that the service was not asked.",
         remedy: "Expected for routes without limits; else see `callout check`, and whether the limits stand in the route table, where a module can't see them.",
     },
+    Entry {
+        word: "build_info",
+        kind: "gauge of all filters",
+        meaning: "1, with the version and the revision of the library that answers as labels; there once a request came.",
+        remedy: "",
+    },
 ];

@@ -17,6 +17,7 @@ envoy_dynamic_module_type_metrics_result CALLBACK(http_filter_config_define_hist
 envoy_dynamic_module_type_metrics_result CALLBACK(http_filter_increment_counter)(void* filter, size_t id, MBUF* label_values, size_t label_count, uint64_t value);
 envoy_dynamic_module_type_metrics_result CALLBACK(http_filter_increment_gauge)(void* filter, size_t id, MBUF* label_values, size_t label_count, uint64_t value);
 envoy_dynamic_module_type_metrics_result CALLBACK(http_filter_decrement_gauge)(void* filter, size_t id, MBUF* label_values, size_t label_count, uint64_t value);
+envoy_dynamic_module_type_metrics_result CALLBACK(http_filter_set_gauge)(void* filter, size_t id, MBUF* label_values, size_t label_count, uint64_t value);
 envoy_dynamic_module_type_metrics_result CALLBACK(http_filter_record_histogram_value)(void* filter, size_t id, MBUF* label_values, size_t label_count, uint64_t value);
 
 // Headers and trailers.

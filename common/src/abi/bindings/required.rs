@@ -53,6 +53,13 @@ pub struct Required {
         label_count: usize,
         value: u64,
     ) -> envoy_dynamic_module_type_metrics_result,
+    pub envoy_dynamic_module_callback_http_filter_set_gauge: unsafe extern "C" fn(
+        filter: *mut ::std::os::raw::c_void,
+        id: usize,
+        label_values: *mut envoy_dynamic_module_type_module_buffer,
+        label_count: usize,
+        value: u64,
+    ) -> envoy_dynamic_module_type_metrics_result,
     pub envoy_dynamic_module_callback_http_filter_record_histogram_value: unsafe extern "C" fn(
         filter: *mut ::std::os::raw::c_void,
         id: usize,
@@ -439,6 +446,10 @@ impl Required {
             __library.get(b"envoy_dynamic_module_callback_http_filter_decrement_gauge\0")
         }
             .map(|sym| *sym)?;
+        let envoy_dynamic_module_callback_http_filter_set_gauge = unsafe {
+            __library.get(b"envoy_dynamic_module_callback_http_filter_set_gauge\0")
+        }
+            .map(|sym| *sym)?;
         let envoy_dynamic_module_callback_http_filter_record_histogram_value = unsafe {
             __library
                 .get(
@@ -768,6 +779,7 @@ impl Required {
             envoy_dynamic_module_callback_http_filter_increment_counter,
             envoy_dynamic_module_callback_http_filter_increment_gauge,
             envoy_dynamic_module_callback_http_filter_decrement_gauge,
+            envoy_dynamic_module_callback_http_filter_set_gauge,
             envoy_dynamic_module_callback_http_filter_record_histogram_value,
             envoy_dynamic_module_callback_http_get_header,
             envoy_dynamic_module_callback_http_get_headers_size,
@@ -958,6 +970,25 @@ impl Required {
         unsafe {
             (self
                 .envoy_dynamic_module_callback_http_filter_decrement_gauge)(
+                filter,
+                id,
+                label_values,
+                label_count,
+                value,
+            )
+        }
+    }
+    pub unsafe fn envoy_dynamic_module_callback_http_filter_set_gauge(
+        &self,
+        filter: *mut ::std::os::raw::c_void,
+        id: usize,
+        label_values: *mut envoy_dynamic_module_type_module_buffer,
+        label_count: usize,
+        value: u64,
+    ) -> envoy_dynamic_module_type_metrics_result {
+        unsafe {
+            (self
+                .envoy_dynamic_module_callback_http_filter_set_gauge)(
                 filter,
                 id,
                 label_values,

@@ -119,6 +119,9 @@ impl HostWrite for AbiHost {
             MetricOp::Lower(by) => {
                 (required.envoy_dynamic_module_callback_http_filter_decrement_gauge, by)
             }
+            MetricOp::Set(value) => {
+                (required.envoy_dynamic_module_callback_http_filter_set_gauge, value)
+            }
             MetricOp::Record(value) => {
                 (required.envoy_dynamic_module_callback_http_filter_record_histogram_value, value)
             }

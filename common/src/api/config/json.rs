@@ -27,7 +27,8 @@ pub(super) fn read(of: &MessageDescriptor, json: &Json) -> Read<DynamicMessage> 
 
 /// Whether the messages of a type are refused as a whole, so that their fields are not described:
 /// they are reserved.
-pub(super) fn is_stub(of: &MessageDescriptor) -> bool {
+#[must_use]
+pub fn is_stub(of: &MessageDescriptor) -> bool {
     of.fields().len() == 0 && of.reserved_ranges().len() > 0
 }
 

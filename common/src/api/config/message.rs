@@ -65,10 +65,7 @@ impl RawConfig<'_> {
         if self.bytes.first() != Some(&STRUCT_FIELDS) || TypedStruct::is(self.bytes) {
             return self.message();
         }
-        let value = Struct::decode(self.bytes).map_err(|error| {
-            ConfigError::without_path(format!("is not a serialized Struct: {error}"))
-        })?;
-        fields(struct_json(&value)?)
+        fields(serialized_struct(self.bytes)?)
     }
 }
 
@@ -105,6 +102,14 @@ impl TypedStruct {
     }
 }
 
+/// The serialized `Struct` in `bytes`.
+pub(super) fn serialized_struct(bytes: &[u8]) -> Result<Json, ConfigError> {
+    let value = Struct::decode(bytes).map_err(|error| {
+        ConfigError::without_path(format!("is neither JSON nor a serialized Struct: {error}"))
+    })?;
+    struct_json(&value)
+}
+
 fn struct_json(value: &Struct) -> Result<Json, ConfigError> {
     let mut json = serde_json::to_value(value)
         .map_err(|error| ConfigError::without_path(format!("can't be written as JSON: {error}")))?;
@@ -136,7 +141,7 @@ fn fields<M: Message + Name + Default>(mut json: Json) -> Result<Parsed<M>, Conf
     Ok(Parsed { message, callout })
 }
 
-fn from_json<T: DeserializeOwned>(json: Json) -> Result<T, ConfigError> {
+pub(super) fn from_json<T: DeserializeOwned>(json: Json) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(json).map_err(|error| {
         // The path ends with the unknown field itself where that is the trouble; "." is no path.
         let path = error.path().to_string();

@@ -2,6 +2,7 @@
 
 mod any;
 mod descriptions;
+mod durations;
 mod json;
 mod message;
 mod nearest;
@@ -12,6 +13,8 @@ use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use any::message_of;
+pub use durations::{serde_duration, serde_optional_duration};
+pub use json::is_stub;
 pub use message::Parsed;
 pub use text::text_format;
 
@@ -35,15 +38,20 @@ impl<'a> RawConfig<'a> {
         self.bytes
     }
 
-    /// The configuration as `T`, from a `google.protobuf.Struct`.
+    /// The configuration as `T`, from a `google.protobuf.Struct`, as which Envoy hands over JSON; of a
+    /// route Envoy 1.38 hands over the serialized message. No configuration at all is one without
+    /// fields.
     ///
     /// # Errors
-    /// When it is no JSON, or does not fit `T`; with the path of the field.
+    /// When it is neither, or does not fit `T`; with the path of the field.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let mut json = serde_json::Deserializer::from_slice(self.bytes);
-        serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            ConfigError::field(error.path().to_string(), error.inner().to_string())
-        })
+        let json = match self.bytes.trim_ascii_start().first() {
+            Some(b'{') => serde_json::from_slice(self.bytes).map_err(|error| {
+                ConfigError::without_path(format!("is not valid JSON: {error}"))
+            })?,
+            _ => message::serialized_struct(self.bytes)?,
+        };
+        message::from_json(json)
     }
 }
 

@@ -38,14 +38,19 @@ pub(crate) struct Settings {
 }
 
 /// The most that is gathered of a `BUFFERED` or `BUFFERED_PARTIAL` body.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BodyLimit {
+    /// Bytes that are gathered.
+    #[cfg_attr(any(test, feature = "schema"), schemars(range(min = 1)))]
     pub(crate) bytes: usize,
+    /// What becomes of a longer body.
     pub(crate) over: OverflowPolicy,
 }
 
 /// What becomes of a body that is over its limit.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OverflowPolicy {

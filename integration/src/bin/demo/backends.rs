@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callout_integration::services::{Script, message, unchanged};
 use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
@@ -17,15 +17,34 @@ use callout_protos::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitR
 use serde_json::json;
 use tonic::Status;
 
+use crate::record::Record;
+
 /// Requests that one user may send to `/limited`.
 const LIMIT: u32 = 2;
 
-pub(crate) fn script() -> Script {
+/// What they answer; `record` notes each question and its answer.
+pub(crate) fn script(record: &Record) -> Script {
     let counts: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
+    let [checks, limits, parts] = [record.clone(), record.clone(), record.clone()];
     Script::default()
-        .check(|request, _| check(request))
-        .limit(move |request, _| std::future::ready(Ok(limit(&request, &counts))))
-        .process(|request, _| std::future::ready(Ok(process(&request))))
+        .check(move |request, _| {
+            let (record, since) = (checks.clone(), Instant::now());
+            async move {
+                let answer = check(request.clone()).await;
+                record.note("authz", &request, &answer, since);
+                answer
+            }
+        })
+        .limit(move |request, _| {
+            let (since, answer) = (Instant::now(), Ok::<_, Status>(limit(&request, &counts)));
+            limits.note("ratelimit", &request, &answer, since);
+            std::future::ready(answer)
+        })
+        .process(move |request, _| {
+            let (since, answer) = (Instant::now(), Ok::<_, Status>(process(&request)));
+            parts.note("extproc", &request, &answer, since);
+            std::future::ready(answer)
+        })
 }
 
 /// Knows one token, and keeps `/secret` to itself. `/slow` takes it longer than Envoy waits.

@@ -1,29 +1,41 @@
 //! `cargo demo`: all three filters in one real Envoy, real requests through them, and a table of
-//! what happened. `cargo demo -- --serve` stays up for requests of your own.
+//! what happened. `cargo demo -- --serve` stays up for requests of your own, with a page that
+//! shows each as it goes.
 #![allow(clippy::print_stdout, reason = "its output is what this program is for")]
 
 mod backends;
+mod page;
+mod record;
 mod steps;
 mod table;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use callout_integration::envoy::{Bootstrap, Envoy, Kind, Version};
 use callout_integration::services::Services;
 use callout_integration::upstream::{Answer, Upstream};
 use serde_json::json;
+use tempfile::NamedTempFile;
+
+use crate::record::Record;
 
 /// A running demo. Dropping it ends everything.
 struct Demo {
     envoy: Envoy,
     services: Services,
     upstream: Upstream,
+    record: Record,
+    /// The access log, with what the page shows.
+    log: NamedTempFile,
 }
 
 impl Demo {
     async fn start() -> Result<Self> {
-        let services = Services::start(backends::script()).await?;
+        let record = Record::default();
+        let log = NamedTempFile::new()?;
+        let services = Services::start(backends::script(&record)).await?;
         let upstream = Upstream::start(Answer::default()).await?;
         let port = services.port();
         let authz = json!({"grpc_service": {"timeout": "0.3s"}});
@@ -41,9 +53,13 @@ impl Demo {
             Kind::RateLimit.module(ratelimit, port),
             Kind::ExtProc.module(extproc, port),
         ];
-        let envoy =
-            Envoy::start(Version::LATEST, &Bootstrap::new(upstream.port(), filters)).await?;
-        Ok(Self { envoy, services, upstream })
+        let mut bootstrap = Bootstrap::new(upstream.port(), filters);
+        bootstrap.hcm = json!({
+            "access_log": page::access_log(log.path()),
+            "always_set_request_id_in_response": true,
+        });
+        let envoy = Envoy::start(Version::LATEST, &bootstrap).await?;
+        Ok(Self { envoy, services, upstream, record, log })
     }
 }
 
@@ -97,15 +113,14 @@ async fn run() -> Result<bool> {
 }
 
 async fn serve_until_stopped(demo: Demo) -> Result<()> {
-    println!("Try:");
+    let demo = Arc::new(demo);
+    let page = page::serve(Arc::clone(&demo)).await?;
+    println!("See each request as it goes:\n  http://127.0.0.1:{page}/\n\nTry:");
     for step in steps::steps() {
         println!("  {}", step.curl(demo.envoy.port()));
     }
     println!("\nCtrl-C ends it all.");
     tokio::signal::ctrl_c().await?;
-    // Envoy may have had the Ctrl-C as well: then there is nothing left to stop.
-    if let Ok((status, _)) = demo.envoy.stop().await {
-        println!("\nEnvoy ended ({status}).");
-    }
+    println!("\nEnvoy ends.");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use callout_integration::client::{Request, Response};
 use callout_integration::upstream::Seen;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Demo;
 
@@ -106,8 +106,7 @@ pub(crate) fn steps() -> Vec<Step> {
 }
 
 impl Step {
-    pub(crate) async fn run(&self, demo: &Demo) -> Outcome {
-        let (asked, seen) = (demo.services.asked().len(), demo.upstream.seen().len());
+    fn request(&self) -> Request {
         let mut request = Request::new(self.method, self.path);
         if let Some(user) = self.user {
             request = request.header("authorization", &format!("Bearer {user}"));
@@ -115,7 +114,28 @@ impl Step {
         if let Some(body) = self.body {
             request = request.body(body);
         }
-        let response = request.send(demo.envoy.port()).await;
+        request
+    }
+
+    /// Sends it; returns the id that Envoy gave it.
+    pub(crate) async fn send(&self, demo: &Demo) -> Option<String> {
+        let response = self.request().send(demo.envoy.port()).await;
+        response.header("x-request-id").map(str::to_owned)
+    }
+
+    /// What the page says of it.
+    pub(crate) fn described(&self, port: u16) -> Value {
+        let user = self.user.map_or_else(String::new, |user| format!(" as {user}"));
+        json!({
+            "request": format!("{} {}{user}", self.method, self.path),
+            "verdict": self.verdict,
+            "curl": self.curl(port),
+        })
+    }
+
+    pub(crate) async fn run(&self, demo: &Demo) -> Outcome {
+        let (asked, seen) = (demo.services.asked().len(), demo.upstream.seen().len());
+        let response = self.request().send(demo.envoy.port()).await;
         let asked = demo.services.asked().iter().skip(asked).map(service).collect();
         let seen = demo.upstream.seen().into_iter().nth(seen);
         let changes = self.changes_of(&response, seen.as_ref());

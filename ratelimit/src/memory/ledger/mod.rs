@@ -30,6 +30,7 @@ const PARTS: usize = 16;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// How calls are saved, the most careful way first.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
@@ -45,6 +46,7 @@ pub(crate) enum Mode {
 }
 
 /// Whose rules of counting hold.
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Server {
