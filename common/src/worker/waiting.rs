@@ -11,6 +11,14 @@ pub(crate) struct StreamId {
     era: u64,
 }
 
+#[cfg(all(test, feature = "loom"))]
+impl StreamId {
+    /// The name of the first stream of all.
+    pub(crate) const fn first() -> Self {
+        Self { slot: 0, era: 0 }
+    }
+}
+
 struct Entry {
     era: u64,
     /// Its place in `taken`.

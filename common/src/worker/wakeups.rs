@@ -193,6 +193,7 @@ mod model {
     use loom::thread;
 
     use super::*;
+    use crate::tasks::mailbox::Mailbox;
 
     /// A stream: what was committed on its scheduler, until it ends.
     #[derive(Clone)]
@@ -306,6 +307,48 @@ mod model {
             poller.join().unwrap();
             stream.fire(&wakeups, &mut seen);
             assert_eq!(seen, [Ready::Task(0), Ready::Task(1)]);
+        });
+    }
+
+    /// Announces a stream, as what sends to it does.
+    struct Announcer(Arc<Wakeups>);
+
+    impl Scheduler for Announcer {
+        fn commit(&self, _: u64) {
+            let _ = self.0.wake(Ready::Stream(StreamId::first()));
+        }
+    }
+
+    #[test]
+    fn what_is_sent_to_a_stream_from_off_its_worker_is_told_once_in_a_turn() {
+        loom::model(|| {
+            let wakeups = Arc::new(Wakeups::new());
+            let stream = Stream::new();
+            let _ = wakeups.set_carrier(stream.scheduler());
+            let mailbox = Mailbox::new(Box::new(Announcer(Arc::clone(&wakeups))));
+            let sender = {
+                let outbox = mailbox.outbox();
+                thread::spawn(move || {
+                    outbox.send(1).unwrap();
+                    outbox.send(2).unwrap();
+                })
+            };
+            let turn = || {
+                let event = stream.event.swap(0, Ordering::SeqCst);
+                let (mut ready, mut told) = (Vec::new(), 0);
+                if event != 0 && wakeups.begin(event) {
+                    wakeups.take(&mut ready);
+                    for _ in ready {
+                        told += mailbox.take().len();
+                    }
+                    let _ = wakeups.finish(false, None);
+                }
+                told
+            };
+            let early = turn();
+            sender.join().unwrap();
+            let late = turn() + turn();
+            assert_eq!(early + late, 2, "{early} and {late}");
         });
     }
 }
