@@ -103,6 +103,8 @@ struct State {
     /// Reads that are left in this turn.
     reads: u32,
     out: Vec<u8>,
+    /// So much of `out` has been sent.
+    gone: usize,
     /// The bound was reached: somebody has more to write.
     refused: bool,
     failed: Option<io::ErrorKind>,
@@ -111,26 +113,34 @@ struct State {
 }
 
 impl State {
+    /// Bytes that wait to be sent.
+    const fn waiting(&self) -> usize {
+        self.out.len() - self.gone
+    }
+
     fn send(&mut self, sent: &AtomicU64) -> io::Result<bool> {
-        let Self { socket, out, .. } = &mut *self;
-        let mut at = 0;
+        let Self { socket, out, gone, .. } = &mut *self;
+        let before = *gone;
         let done = loop {
-            let rest = out.get(at..).unwrap_or_default();
+            let rest = out.get(*gone..).unwrap_or_default();
             if rest.is_empty() {
                 break Ok(());
             }
             match socket.write(rest) {
                 Ok(0) => break Err(io::Error::from(io::ErrorKind::WriteZero)),
-                Ok(count) => at += count,
+                Ok(count) => *gone += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
-        sent.fetch_add(u64::try_from(at).unwrap_or_default(), Ordering::Relaxed);
-        out.drain(..at);
+        sent.fetch_add(u64::try_from(*gone - before).unwrap_or_default(), Ordering::Relaxed);
+        // The rest is moved only when that is less than what is gone.
+        if out.len() - *gone <= *gone {
+            out.drain(..std::mem::take(gone));
+        }
         match done {
-            Ok(()) => Ok(out.is_empty()),
+            Ok(()) => Ok(out.len() == *gone),
             Err(error) => {
                 self.failed = Some(error.kind());
                 Err(error)
@@ -148,6 +158,7 @@ impl BufferedSocket {
                 read: 0..0,
                 reads: IN_READS,
                 out: Vec::new(),
+                gone: 0,
                 refused: false,
                 failed: None,
                 awaits_room: false,
@@ -197,7 +208,7 @@ impl BufferedSocket {
     /// Whether there is more to read than one turn may, or room again for a writer that was refused.
     pub(crate) fn has_more(&self) -> bool {
         let mut state = self.lock();
-        let room = state.refused && state.out.len() < OUT_BOUND;
+        let room = state.refused && state.waiting() < OUT_BOUND;
         state.refused &= !room;
         room || state.reads == 0
     }
@@ -279,7 +290,7 @@ impl BufferedSocket {
         if let Some(kind) = state.failed {
             return Err(kind.into());
         }
-        let room = OUT_BOUND.saturating_sub(state.out.len());
+        let room = OUT_BOUND.saturating_sub(state.waiting());
         if room == 0 {
             state.refused = true;
             return Ok(None);
