@@ -117,9 +117,11 @@ async fn serving_starts_threads_of_its_own_that_take_no_signals() {
     assert_eq!(ours().len(), 2, "those of the runtime: {:?}", ours());
     // Nobody is at port 1: the call fails.
     assert_eq!(Request::get("/").send(envoy.port()).await.status, 403);
-    let ours = ours();
-    assert_eq!(ours.len(), 3, "and the poller, with the first call on a worker: {ours:?}");
-    for status in ours {
+    // A thread names itself once it runs.
+    eventually("the poller is there, with the first call on a worker", || ours().len() == 3)
+        .await
+        .unwrap();
+    for status in ours() {
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
         let blocked = u64::from_str_radix(blocked, 16).unwrap();
         // SIGINT, SIGHUP and SIGTERM are Envoy's.
