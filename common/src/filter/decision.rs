@@ -92,6 +92,15 @@ impl HookStatus {
 }
 
 impl EventAction {
+    /// The status of a hook that has decided without waiting: the reply, or on it goes.
+    #[must_use]
+    pub fn in_hook(self) -> HookStatus {
+        match self {
+            Self::Reply(reply) => HookStatus::Reply(reply),
+            _ => HookStatus::Continue,
+        }
+    }
+
     /// This, after `edits`.
     #[must_use]
     pub fn after(self, edits: Vec<BodyEdit>) -> Self {

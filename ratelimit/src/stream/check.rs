@@ -58,22 +58,22 @@ impl Stream {
             Admission::Refused(known) => {
                 cx.count(stats.cache_over_limit);
                 let answer = replayed(&known, now);
-                step(self.apply(cx, &asked, Ok(answer), Source::Cache, Duration::ZERO))
+                self.apply(cx, &asked, Ok(answer), Source::Cache, Duration::ZERO).in_hook()
             }
             Admission::Admitted(known) => {
                 cx.count(stats.lease_hit);
                 let answer = replayed(&known, now);
-                step(self.apply(cx, &asked, Ok(answer), Source::Lease, Duration::ZERO))
+                self.apply(cx, &asked, Ok(answer), Source::Lease, Duration::ZERO).in_hook()
             }
             Admission::Ask(_) if !self.shield_admits(cx, &asked) => {
                 cx.count(stats.shield_over_limit);
-                step(self.apply(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO))
+                self.apply(cx, &asked, Ok(own(false)), Source::Shield, Duration::ZERO).in_hook()
             }
             Admission::Ask(batch) => {
                 let Some(permit) = filter.enter_breaker() else {
                     cx.count(stats.breaker_open);
                     let failure = Failure::Call(CallError::BreakerOpen);
-                    return step(self.without_service(cx, &asked, failure, Duration::ZERO));
+                    return self.without_service(cx, &asked, failure, Duration::ZERO).in_hook();
                 };
                 cx.count(stats.rpc);
                 let of = (CheckCall::METHOD, filter.config.service.name.as_str());
@@ -197,12 +197,4 @@ fn one_hit(message: &RateLimitRequest) -> bool {
             .descriptors
             .iter()
             .all(|descriptor| !descriptor.is_negative_hits && descriptor.hits_addend.is_none())
-}
-
-/// The answer of a hook that need not wait.
-fn step(resume: EventAction) -> HookStatus {
-    match resume {
-        EventAction::Reply(reply) => HookStatus::Reply(reply),
-        _ => HookStatus::Continue,
-    }
 }
