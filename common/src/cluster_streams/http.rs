@@ -213,7 +213,7 @@ mod tests {
             assert_eq!(of(name), Some(value.as_bytes().to_vec()), "{name}");
         }
         assert_eq!(
-            (of("connection").or(of("host")), &body[..], *end, host.resets),
+            (of("connection").or_else(|| of("host")), &body[..], *end, host.resets),
             (None, &b"token=t"[..], true, 0)
         );
     }
