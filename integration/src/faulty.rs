@@ -150,7 +150,14 @@ async fn listen(
     loop {
         let fault = *now.borrow_and_update();
         match fault {
-            Fault::Refused => drop(listener),
+            Fault::Refused => {
+                drop(listener);
+                // Bound, but nobody listens: nobody else gets the port.
+                let socket = TcpSocket::new_v4()?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                now.wait_for(|now| *now != fault).await?;
+            }
             Fault::BlackHole => {
                 drop(listener);
                 let socket = TcpSocket::new_v4()?;

@@ -3,6 +3,7 @@
 //! the same.
 
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::client::{Request, Response};
 use crate::envoy::{Bootstrap, Envoy, Form, Kind, Version, merge};
@@ -191,9 +193,18 @@ impl Scenario {
         filter: impl Fn(u16) -> (Value, Option<Value>),
     ) -> Result<Value> {
         let upstream = Upstream::start(self.upstream.clone()).await?;
-        let services = Services::start(self.script.clone()).await?;
-        let port = services.port();
-        let services = (!self.services_down).then_some(services);
+        // Bound, but nobody listens: connections are refused, and nobody else gets the port.
+        let closed = TcpSocket::new_v4()?;
+        closed.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let services = if self.services_down {
+            None
+        } else {
+            Some(Services::start(self.script.clone()).await?)
+        };
+        let port = match &services {
+            Some(services) => services.port(),
+            None => closed.local_addr()?.port(),
+        };
         let (filter, route) = filter(port);
         let others = Services::start(Script::default()).await?;
         let beside = |filters: &[Beside]| filters.iter().map(|make| make(others.port())).collect();

@@ -15,7 +15,7 @@ fn bad(kind: Kind) -> Vec<(Value, &'static str)> {
     let config = |fields: Value| kind.module_raw(Form::Struct, kind.config(fields, 1));
     let message = |fields: Value| kind.module_raw(Form::Message, kind.config(fields, 1));
     let (unsupported, names) = match kind {
-        Kind::Authz => (json!({"include_peer_certificate": true}), "at include_peer_certificate: "),
+        Kind::Authz => (json!({"emit_filter_state_stats": true}), "at emit_filter_state_stats: "),
         Kind::RateLimit => (
             json!({"rate_limits": [{"stage": 1, "actions": [{"destination_cluster": {}}]}]}),
             "at rate_limits[0].stage: ",
