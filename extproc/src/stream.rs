@@ -98,7 +98,9 @@ impl Stream {
             bytes: || Bodies::default().our_body(cx, direction, share),
         };
         let taken = self.machine.data(direction, data);
-        self.hook(cx, direction, taken)
+        let status = self.hook(cx, direction, taken);
+        self.note_held_end(cx, direction, holds(&status));
+        status
     }
 
     fn trailers(&mut self, cx: &mut Context<'_>, direction: Direction) -> HookStatus {
@@ -107,7 +109,9 @@ impl Stream {
         let share = *of_direction(&mut self.shares, direction);
         let our_body = || Bodies::default().our_body(cx, direction, share);
         let taken = self.machine.trailers(direction, our_body);
-        self.hook(cx, direction, taken)
+        let status = self.hook(cx, direction, taken);
+        self.note_held_end(cx, direction, holds(&status));
+        status
     }
 
     /// The processor did not answer.
@@ -161,6 +165,7 @@ impl Stream {
         }
         let Outcome { request, response, reply, parts, mut bodies } = outcome;
         if request {
+            self.note_held_end(cx, Direction::Request, false);
             self.pass_router(cx, &mut bodies);
         }
         if let Some(reply) = reply {
@@ -179,6 +184,8 @@ impl Stream {
 
 impl HttpStream for Stream {
     type Event = Event;
+
+    const HOLDS_ENDS: bool = true;
 
     fn request_headers(&mut self, cx: &mut Context<'_>, end: bool) -> HookStatus {
         self.note_marks(cx);
@@ -266,6 +273,15 @@ impl HttpStream for Stream {
         if self.looked_at {
             self.outcome.record(cx);
         }
+    }
+}
+
+/// Whether a hook that answers this keeps something back.
+fn holds(status: &HookStatus) -> bool {
+    match status {
+        HookStatus::Pause(_) | HookStatus::Flush(_) => true,
+        HookStatus::Edit(_, then) => holds(then),
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use callout_integration::client::http1::Connection;
 use callout_integration::prelude::*;
 use callout_integration::services::{message, unchanged};
+use callout_protos::envoy::service::ext_proc::v3::processing_request::Request as Part;
 use tokio::sync::watch;
 
 /// Services that answer only once the gate is open.
@@ -128,6 +129,62 @@ async fn no_byte_of_an_upgrade_passes_an_open_check() {
             eventually("the frames arrive", || upstream.seen()[0].body == b"early frames")
                 .await
                 .unwrap();
+        }
+    }
+}
+
+/// A filter that lets its headers go takes the client's end along, wherever the rest of the body is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_behind_a_processor_that_holds_its_end() {
+    for version in Version::ALL {
+        for kind in [Kind::Authz, Kind::RateLimit] {
+            let (decide, decided) = watch::channel(false);
+            let (answer, answers) = watch::channel(false);
+            let script = gated(&decided).process(move |request, _| {
+                let mut answers = answers.clone();
+                async move {
+                    if matches!(request.request, Some(Part::RequestBody(_))) {
+                        let _ = answers.wait_for(|answers| *answers).await;
+                    }
+                    Ok(unchanged(&request))
+                }
+            });
+            let upstream = Upstream::start(Answer::default()).await.unwrap();
+            let services = Services::start(script).await.unwrap();
+            let mode = json!({"processing_mode":
+                {"request_body_mode": "STREAMED", "response_header_mode": "SKIP"}});
+            let mode = callout_integration::envoy::merge(Kind::ExtProc.patient(), mode);
+            let chain = vec![
+                Kind::ExtProc.module(mode, services.port()),
+                kind.module(kind.patient(), services.port()),
+            ];
+            let bootstrap = Bootstrap::new(upstream.port(), chain);
+            let envoy = Envoy::start(version, &bootstrap).await.unwrap();
+            let check = if kind == Kind::Authz { "attributes" } else { "domain" };
+            let asked = |is: &dyn Fn(&Value) -> bool| services.asked().iter().any(is);
+            let mut client = Connection::open(envoy.port()).await.unwrap();
+            let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+            client.write(head).await.unwrap();
+            eventually("a decision is asked for", || asked(&|asked| asked.get(check).is_some()))
+                .await
+                .unwrap();
+            client.write("hello").await.unwrap();
+            eventually("the processor has the body", || {
+                asked(&|asked| asked.get("requestBody").is_some())
+            })
+            .await
+            .unwrap();
+            // Long enough for the end to come behind it.
+            pause(100).await;
+            decide.send(true).unwrap();
+            // Long enough for the headers to go with the client's end.
+            pause(200).await;
+            assert!(upstream.seen().is_empty(), "{version} {kind:?}: {:?}", upstream.seen());
+            answer.send(true).unwrap();
+            assert_eq!(client.response("POST").await.unwrap().status, 200, "{version} {kind:?}");
+            let seen = upstream.seen();
+            assert_eq!(seen.len(), 1, "{version} {kind:?}");
+            assert_eq!(seen[0].body, b"hello", "{version} {kind:?}");
         }
     }
 }

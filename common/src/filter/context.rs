@@ -18,6 +18,7 @@ use crate::envoy::host::{ChildSpan, Host};
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map, MetadataSource};
 use crate::filter::headers::{Headers, HeadersMut};
+use crate::filter::held_end;
 use crate::filter::metadata::{Metadata, MetadataMut, Missing, Unread};
 use crate::filter::stats::{Counter, Gauge, Histogram, LabelledCounter};
 use crate::filter::timer::Timer;
@@ -28,6 +29,8 @@ use crate::worker::{self, Registration};
 
 /// How many finished tasks of a stream may wait to be forgotten.
 const FINISHED_TASKS: usize = 8;
+/// How long a request waits until it asks again whether a filter in front holds its end.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// One stream, as a hook sees it. Lives as long as the hook.
 pub struct StreamContext<'a, E: Send + 'static> {
@@ -383,6 +386,12 @@ impl<'a, E: Send + 'static> StreamContext<'a, E> {
         self.work.outbox(self.host)
     }
 
+    /// Says that this filter holds the end of the request, or no longer does: filters of this suite behind
+    /// it let nothing go meanwhile, as Envoy would take it for the end.
+    pub fn hold_request_end(&mut self, held: bool) {
+        held_end::say(self.host, held);
+    }
+
     /// Sends `event` to this stream after `delay`. Nothing takes that back; what is set again and again is a
     /// [`Timer`].
     pub fn after(&mut self, delay: Duration, event: E) {
@@ -493,6 +502,16 @@ impl<E: Send + 'static> Work<E> {
                 Err(_) => Message::Lost(TaskFailure::Panicked),
             };
             mail.borrow_mut().push_back(ended);
+        });
+    }
+
+    /// Has the stream told in a moment that it may try again to let its request go.
+    pub(crate) fn try_again(&mut self, host: &mut dyn Host) {
+        let outbox = self.outbox(host);
+        self.start(async move {
+            tokio::time::sleep(AGAIN).await;
+            // One that has ended lets nothing go.
+            let _ = outbox.push(Message::TryAgain);
         });
     }
 

@@ -8,6 +8,7 @@ pub mod stream;
 pub mod unreadable;
 pub mod context;
 pub mod timer;
+pub(crate) mod held_end;
 pub mod decision;
 pub mod metadata;
 pub mod nested;

@@ -60,6 +60,10 @@ pub trait HttpStream: 'static {
     /// What work off the worker sends back.
     type Event: Send + 'static;
 
+    /// Whether it may hold the end of a request whose headers it let go, and says so
+    /// ([`StreamContext::hold_request_end`]). Such filters agree among themselves what goes when.
+    const HOLDS_ENDS: bool = false;
+
     /// The request's headers; `end` when no body and no trailers follow.
     fn request_headers(
         &mut self,

@@ -162,7 +162,7 @@ mod tests {
             let commit = self.commits.0.load(Ordering::SeqCst);
             let event = |mail| match mail {
                 Message::Event(event) => Some(event),
-                Message::Lost(_) => None,
+                Message::Lost(_) | Message::TryAgain => None,
             };
             self.mailbox.drain(commit).into_iter().filter_map(event).collect()
         }

@@ -9,7 +9,7 @@ use crate::envoy::reply::{Reply, ReplyPart};
 use crate::envoy::types::Direction;
 use crate::envoy::types::{Body, Map};
 use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
-use crate::filter::{Filter, HttpStream};
+use crate::filter::{Filter, HttpStream, held_end};
 use crate::http::arrival::Arrival;
 
 impl<F: Filter> Runner<F> {
@@ -151,10 +151,10 @@ impl<F: Filter> Runner<F> {
                     self.resume(host, *then);
                 }
             }
-            EventAction::Request => self.open_held(host, Direction::Request),
+            EventAction::Request => self.let_request_go(host),
             EventAction::Response => self.open_held(host, Direction::Response),
             EventAction::Both => {
-                self.open_held(host, Direction::Request);
+                self.let_request_go(host);
                 self.open_held(host, Direction::Response);
             }
             EventAction::Reply(reply) => self.reply(host, &reply),
@@ -181,6 +181,15 @@ impl<F: Filter> Runner<F> {
             }
             host.send_part(part);
         }
+    }
+
+    /// Lets a held request go on, once no filter in front holds its end.
+    fn let_request_go(&self, host: &mut dyn HostEnd) {
+        let held = self.flow.get().held(Direction::Request).is_some();
+        if held && !F::Stream::HOLDS_ENDS && held_end::is_held(host) {
+            return self.work.borrow_mut().try_again(host);
+        }
+        self.open_held(host, Direction::Request);
     }
 
     /// Lets a held direction go on. A direction that is not held has nothing to resume; asking

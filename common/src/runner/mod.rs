@@ -19,7 +19,7 @@ use crate::envoy::host::{Host, HostEnd};
 use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
 use crate::filter::context::{StreamContext, Work};
-use crate::filter::decision::{HookStatus, StopMode};
+use crate::filter::decision::{EventAction, HookStatus, StopMode};
 use crate::filter::stats::{Counter, Gauge, Info, Setup};
 use crate::filter::{Filter, HttpStream};
 use crate::tasks::mailbox::{Message, TaskFailure};
@@ -304,10 +304,11 @@ impl<F: Filter> Runner<F> {
                     self.stats.panics.add(host, 1);
                 }
             }
-            let outcome = self.run(host, |stream, cx| match mail {
-                Message::Event(event) => stream.event(cx, event),
-                Message::Lost(_) => stream.lost(cx),
-            });
+            let outcome = match mail {
+                Message::Event(event) => self.run(host, |stream, cx| stream.event(cx, event)),
+                Message::Lost(_) => self.run(host, HttpStream::lost),
+                Message::TryAgain => Outcome::Decided(EventAction::Request),
+            };
             match outcome {
                 Outcome::Decided(resume) => self.resume(host, resume),
                 Outcome::Failed => self.reply(host, &failed()),

@@ -22,6 +22,8 @@ pub(crate) enum Message<E> {
     Event(E),
     /// The work ended without an event.
     Lost(TaskFailure),
+    /// What could not go yet may be let go now.
+    TryAgain,
 }
 
 /// Why work ended without its event.

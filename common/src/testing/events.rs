@@ -37,7 +37,7 @@ impl<E> SentEvents<E> {
     pub fn take(&self) -> Vec<E> {
         let event = |mail| match mail {
             Message::Event(event) => Some(event),
-            Message::Lost(_) => None,
+            Message::Lost(_) | Message::TryAgain => None,
         };
         self.0.take().into_iter().filter_map(event).collect()
     }

@@ -32,6 +32,8 @@ pub(crate) struct Chain {
 #[derive(Debug, Default)]
 struct Shared {
     members: Vec<Outbox<Event>>,
+    /// How many of them hold the end of the request.
+    ends_held: usize,
     request: Way,
     response: Way,
 }
@@ -74,6 +76,7 @@ impl Shared {
 pub(crate) struct Member {
     chain: Rc<Chain>,
     index: usize,
+    holds_end: bool,
 }
 
 impl Member {
@@ -85,7 +88,7 @@ impl Member {
         let index = shared.members.len();
         shared.members.push(outbox);
         drop(shared);
-        Some(Self { chain, index })
+        Some(Self { chain, index, holds_end: false })
     }
 
     /// The headers of this direction have come: those in front have had them before.
@@ -105,6 +108,18 @@ impl Member {
     /// Whether a filter has seen the end of this direction.
     pub(crate) fn has_ended(&self, direction: Direction) -> bool {
         self.chain.shared.borrow_mut().way(direction).ended
+    }
+
+    /// This filter holds the end of the request, or does not. Whether any does, if that changed.
+    pub(crate) fn holds_end(&mut self, held: bool) -> Option<bool> {
+        if std::mem::replace(&mut self.holds_end, held) == held {
+            return None;
+        }
+        let mut shared = self.chain.shared.borrow_mut();
+        let before = shared.ends_held;
+        shared.ends_held = if held { before + 1 } else { before.saturating_sub(1) };
+        let (before, now) = (before > 0, shared.ends_held > 0);
+        (before != now).then_some(now)
     }
 
     /// Whose bytes lie where. `buffered` is the length of Envoy's buffer, where it holds nothing that

@@ -121,6 +121,17 @@ impl Stream {
         }
     }
 
+    /// Tells filters of other modules behind this one whether the end of the request is held here.
+    pub(crate) fn note_held_end(&mut self, cx: &mut Context<'_>, direction: Direction, held: bool) {
+        let held = held && self.outlet(direction).ended;
+        if direction == Direction::Request
+            && let Some(member) = &mut self.member
+            && let Some(any) = member.holds_end(held)
+        {
+            cx.hold_request_end(any);
+        }
+    }
+
     fn may_go(&mut self, cx: &Context<'_>, direction: Direction, inside_its_hook: bool) -> bool {
         // What lies there for a filter in front would go along, past it.
         if of_direction(&mut self.shares, direction).front > 0 {

@@ -30,6 +30,14 @@ const HOLDING: &[&str] = &[
     "extproc",
     "extproc BUFFERED",
 ];
+/// Of those, who is not told that a processor in front holds the end.
+const HOLDING_UNTOLD: &[&str] = &[
+    "ext_authz (built-in)",
+    "ext_proc (built-in)",
+    "ratelimit (built-in)",
+    "extproc",
+    "extproc BUFFERED",
+];
 /// What the built-in filter's client or upstream did not get.
 const NOTHING: &[&str] =
     &["built-in \"\"", "built-in \"TimedOut\"", "built-in []", "built-in 0,", "endOfStream"];
@@ -89,7 +97,7 @@ pub(crate) static KNOWN: &[Known] = &[
     },
     Known {
         subjects: IN_PIECES,
-        neighbours: HOLDING,
+        neighbours: HOLDING_UNTOLD,
         before: EITHER,
         versions: ALL,
         parts: &[".upstream", ".others", "ours \"\""],

@@ -64,7 +64,7 @@ impl Service {
                         self.waiting.push(caller);
                     }
                     Message::Event(Command::Send(_, bytes, _)) => self.bytes.extend(bytes),
-                    Message::Event(Command::Reset(_)) | Message::Lost(_) => {}
+                    Message::Event(Command::Reset(_)) | Message::Lost(_) | Message::TryAgain => {}
                 }
             }
         }
