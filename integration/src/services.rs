@@ -10,12 +10,16 @@ use callout_protos::envoy::service::auth::v3::authorization_server::{
     Authorization, AuthorizationServer,
 };
 use callout_protos::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use callout_protos::envoy::service::ext_proc::v3::body_mutation::Mutation;
 use callout_protos::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
 use callout_protos::envoy::service::ext_proc::v3::processing_request::Request as Part;
 use callout_protos::envoy::service::ext_proc::v3::processing_response::Response as Reply;
-use callout_protos::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
+use callout_protos::envoy::service::ext_proc::v3::{
+    BodyResponse, CommonResponse, HttpBody, ProcessingRequest, ProcessingResponse,
+    StreamedBodyResponse,
+};
 use callout_protos::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
@@ -76,6 +80,32 @@ pub fn unchanged(request: &ProcessingRequest) -> ProcessingResponse {
         Some(Part::ResponseTrailers(_)) => Reply::ResponseTrailers(Default::default()),
     };
     ProcessingResponse { response: Some(response), ..Default::default() }
+}
+
+/// The answer of a processor that does `common` with a piece of a body, and changes nothing else.
+#[must_use]
+pub fn with_body(request: &ProcessingRequest, common: CommonResponse) -> ProcessingResponse {
+    let mut answer = unchanged(request);
+    let body = BodyResponse { response: Some(common) };
+    answer.response = answer.response.map(|response| match response {
+        Reply::RequestBody(_) => Reply::RequestBody(body),
+        Reply::ResponseBody(_) => Reply::ResponseBody(body),
+        other => other,
+    });
+    answer
+}
+
+/// `bytes` in place of a piece of a body, in `FULL_DUPLEX_STREAMED` mode if `duplex`.
+#[must_use]
+pub fn in_place_of(piece: &HttpBody, bytes: Vec<u8>, duplex: bool) -> Mutation {
+    if !duplex {
+        return Mutation::Body(bytes);
+    }
+    Mutation::StreamedResponse(StreamedBodyResponse {
+        body: bytes,
+        end_of_stream: piece.end_of_stream,
+        ..Default::default()
+    })
 }
 
 impl Script {

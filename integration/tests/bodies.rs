@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use callout_integration::client::Response;
 use callout_integration::prelude::*;
-use callout_integration::services::{message, unchanged};
+use callout_integration::services::{in_place_of, message, unchanged, with_body};
 use callout_integration::upstream::Seen;
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use proto::body_mutation::Mutation;
 use proto::processing_request::Request as Part;
-use proto::processing_response::Response as Reply;
 use tonic::Status;
 
 /// What the processor does with each piece.
@@ -52,22 +51,14 @@ fn answer(
     duplex: bool,
     request: &proto::ProcessingRequest,
 ) -> proto::ProcessingResponse {
-    let mut answer = unchanged(request);
     let (Some(Part::RequestBody(body)) | Some(Part::ResponseBody(body))) = &request.request else {
-        return answer;
+        return unchanged(request);
     };
-    let mutation = if duplex {
-        Some(Mutation::StreamedResponse(proto::StreamedBodyResponse {
-            body: doing.of(&body.body),
-            end_of_stream: body.end_of_stream,
-            ..Default::default()
-        }))
-    } else {
-        match doing {
-            Doing::Leaves | Doing::Dies(_) => None,
-            Doing::Turns => Some(Mutation::Body(doing.of(&body.body))),
-            Doing::Clears => Some(Mutation::ClearBody(true)),
-        }
+    let mutation = match doing {
+        _ if duplex => Some(in_place_of(body, doing.of(&body.body), true)),
+        Doing::Leaves | Doing::Dies(_) => None,
+        Doing::Turns => Some(in_place_of(body, doing.of(&body.body), false)),
+        Doing::Clears => Some(Mutation::ClearBody(true)),
     };
     let common = proto::CommonResponse {
         // A buffered body keeps its length, which is the processor's to say.
@@ -75,12 +66,7 @@ fn answer(
         body_mutation: mutation.map(|mutation| proto::BodyMutation { mutation: Some(mutation) }),
         ..Default::default()
     };
-    let body = proto::BodyResponse { response: Some(common) };
-    answer.response = answer.response.map(|response| match response {
-        Reply::RequestBody(_) => Reply::RequestBody(body),
-        _ => Reply::ResponseBody(body),
-    });
-    answer
+    with_body(request, common)
 }
 
 /// One exchange.

@@ -5,13 +5,11 @@
 use std::time::Duration;
 
 use callout_integration::prelude::*;
-use callout_integration::services::{message, unchanged};
+use callout_integration::services::{in_place_of, message, unchanged, with_body};
 use callout_protos::envoy::service::ext_proc::v3 as proto;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use proto::body_mutation::Mutation;
 use proto::processing_request::Request as Part;
-use proto::processing_response::Response as Reply;
 
 const MODES: [&str; 4] = ["BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "FULL_DUPLEX_STREAMED"];
 
@@ -28,31 +26,17 @@ fn adds(by: u8, duplex: bool, delay: Duration) -> Script {
 }
 
 fn answer(by: u8, duplex: bool, request: &proto::ProcessingRequest) -> proto::ProcessingResponse {
-    let mut answer = unchanged(request);
     let (Some(Part::RequestBody(body)) | Some(Part::ResponseBody(body))) = &request.request else {
-        return answer;
+        return unchanged(request);
     };
     let bytes = body.body.iter().map(|byte| byte.wrapping_add(by)).collect();
-    let mutation = if duplex {
-        Mutation::StreamedResponse(proto::StreamedBodyResponse {
-            body: bytes,
-            end_of_stream: body.end_of_stream,
-            ..Default::default()
-        })
-    } else {
-        Mutation::Body(bytes)
-    };
+    let mutation = in_place_of(body, bytes, duplex);
     let common = proto::CommonResponse {
         header_mutation: Some(message(json!({"removeHeaders": ["content-length"]}))),
         body_mutation: Some(proto::BodyMutation { mutation: Some(mutation) }),
         ..Default::default()
     };
-    let body = proto::BodyResponse { response: Some(common) };
-    answer.response = answer.response.map(|response| match response {
-        Reply::RequestBody(_) => Reply::RequestBody(body),
-        _ => Reply::ResponseBody(body),
-    });
-    answer
+    with_body(request, common)
 }
 
 struct Gateway {

@@ -7,8 +7,8 @@ use callout_integration::prelude::*;
 use callout_integration::tools;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_configuration_loads_in_every_version() {
@@ -32,15 +32,21 @@ async fn the_demo_says_that_everything_was_as_stated() {
     assert!(text.contains("Everything was as stated: 10 requests."), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_serving_demo_prints_requests_to_try_and_ends_with_ctrl_c() {
+/// The demo that serves, and what it prints.
+fn serving_demo() -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
         .arg("--serve")
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    (demo, lines)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_serving_demo_prints_requests_to_try_and_ends_with_ctrl_c() {
+    let (mut demo, mut lines) = serving_demo();
     let mut curl = String::new();
     while let Some(line) = lines.next_line().await.unwrap() {
         if line.contains("curl") && curl.is_empty() {
@@ -61,13 +67,7 @@ async fn the_serving_demo_prints_requests_to_try_and_ends_with_ctrl_c() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_of_the_demo_shows_in_a_browser_each_request_as_it_goes() {
     let browser = tools::find("chromium", "chromium").unwrap();
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
-        .arg("--serve")
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let (mut demo, mut lines) = serving_demo();
     let page = loop {
         let line = lines.next_line().await.unwrap().expect("the demo names its page");
         if line.trim_start().starts_with("http://") {

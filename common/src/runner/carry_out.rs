@@ -151,10 +151,10 @@ impl<F: Filter> Runner<F> {
                     self.resume(host, *then);
                 }
             }
-            EventAction::Request => self.let_request_go(host),
+            EventAction::Request => self.open_held(host, Direction::Request),
             EventAction::Response => self.open_held(host, Direction::Response),
             EventAction::Both => {
-                self.let_request_go(host);
+                self.open_held(host, Direction::Request);
                 self.open_held(host, Direction::Response);
             }
             EventAction::Reply(reply) => self.reply(host, &reply),
@@ -183,15 +183,6 @@ impl<F: Filter> Runner<F> {
         }
     }
 
-    /// Lets a held request go on, once no filter in front holds its end.
-    fn let_request_go(&self, host: &mut dyn HostEnd) {
-        let held = self.flow.get().held(Direction::Request).is_some();
-        if held && !F::Stream::HOLDS_ENDS && held_end::is_held(host) {
-            return self.work.borrow_mut().try_again(host);
-        }
-        self.open_held(host, Direction::Request);
-    }
-
     /// Lets a held direction go on. A direction that is not held has nothing to resume; asking
     /// Envoy all the same would crash it. A request that was answered before it left never leaves.
     fn open_held(&self, host: &mut dyn HostEnd, direction: Direction) {
@@ -199,7 +190,9 @@ impl<F: Filter> Runner<F> {
         if flow.ended || flow.done || flow.replying || flow.held(direction).is_none() {
             return;
         }
-        if direction == Direction::Request && flow.response_began && !flow.request_left {
+        if direction == Direction::Request
+            && (flow.response_began && !flow.request_left || self.waits_for_its_end(host))
+        {
             return;
         }
         if direction == Direction::Response && flow.mark == Mark::Set && !self.clear_mark(host) {
@@ -210,6 +203,26 @@ impl<F: Filter> Runner<F> {
             flow.left(direction);
         });
         self.let_go(host, direction);
+    }
+
+    /// Whether the request can't go on yet, because a filter in front holds its end. It tries again.
+    fn waits_for_its_end(&self, host: &mut dyn HostEnd) -> bool {
+        let before = self.flow.get();
+        let waits = !F::Stream::HOLDS_ENDS && !before.request_bodiless && held_end::is_held(host);
+        self.update(|flow| flow.request_waits = waits);
+        if waits && !before.request_waits {
+            self.work.borrow_mut().try_again(host);
+        }
+        waits
+    }
+
+    /// The moment has passed for which the request was to wait.
+    pub(super) fn try_again(&self, host: &mut dyn HostEnd) {
+        let waits = self.flow.get().request_waits;
+        self.update(|flow| flow.request_waits = false);
+        if waits {
+            self.open_held(host, Direction::Request);
+        }
     }
 
     /// Makes Envoy listen again: see [`Mark`]. The held response is complete, a local reply, so it

@@ -49,6 +49,10 @@ pub(super) enum Mark {
 pub(super) struct Flow {
     pub(super) request: Option<StopMode>,
     pub(super) response: Option<StopMode>,
+    /// The request ended with its headers.
+    pub(super) request_bodiless: bool,
+    /// The request was let go, and waits for a filter in front that holds its end.
+    pub(super) request_waits: bool,
     /// The request's headers went on to the upstream.
     pub(super) request_left: bool,
     /// There is a response, whoever made it.

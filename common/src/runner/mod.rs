@@ -19,7 +19,7 @@ use crate::envoy::host::{Host, HostEnd};
 use crate::envoy::reply::Reply;
 use crate::envoy::types::Direction;
 use crate::filter::context::{StreamContext, Work};
-use crate::filter::decision::{EventAction, HookStatus, StopMode};
+use crate::filter::decision::{HookStatus, StopMode};
 use crate::filter::stats::{Counter, Gauge, Info, Setup};
 use crate::filter::{Filter, HttpStream};
 use crate::tasks::mailbox::{Message, TaskFailure};
@@ -200,9 +200,10 @@ impl<F: Filter> Runner<F> {
 
 impl<F: Filter> AnyStream for Runner<F> {
     fn headers(&self, host: &mut dyn HostEnd, direction: Direction, end: bool) -> HeadersStatus {
-        if direction == Direction::Response {
-            self.update(|flow| (flow.response_began, flow.bodiless) = (true, end));
-        }
+        self.update(|flow| match direction {
+            Direction::Request => flow.request_bodiless = end,
+            Direction::Response => (flow.response_began, flow.bodiless) = (true, end),
+        });
         let held = self.status_when_inert(direction).unwrap_or_else(|| {
             let step = self.step(host, |stream, cx| match direction {
                 Direction::Request => stream.request_headers(cx, end),
@@ -307,7 +308,10 @@ impl<F: Filter> Runner<F> {
             let outcome = match mail {
                 Message::Event(event) => self.run(host, |stream, cx| stream.event(cx, event)),
                 Message::Lost(_) => self.run(host, HttpStream::lost),
-                Message::TryAgain => Outcome::Decided(EventAction::Request),
+                Message::TryAgain => {
+                    self.try_again(host);
+                    continue;
+                }
             };
             match outcome {
                 Outcome::Decided(resume) => self.resume(host, resume),

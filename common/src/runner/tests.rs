@@ -9,7 +9,7 @@ use crate::envoy::types::Direction;
 use crate::filter::context::StreamContext;
 use crate::filter::decision::{BodyEdit, EventAction, HookStatus, StopMode};
 use crate::filter::stats::Setup;
-use crate::filter::{Filter, HttpStream, NoRoute};
+use crate::filter::{Filter, HttpStream, NoRoute, held_end};
 use crate::testing::{Bench, Progress};
 
 const REQUEST: Direction = Direction::Request;
@@ -194,6 +194,55 @@ fn a_flush_lets_go_what_was_held_and_holds_the_piece_at_hand() {
     assert_eq!(bench.host.resumed, [REQUEST, REQUEST], "it was held again");
     bench.complete();
     assert_eq!(bench.host.filter_state.get("resumed").unwrap(), b"2");
+}
+
+#[test]
+fn a_request_waits_for_a_filter_in_front_that_holds_its_end_and_goes_once() {
+    let (mut bench, _) = bench("hold all");
+    held_end::say(&mut bench.host, true);
+    // The event, and two times at which it tries again.
+    for _ in 0..3 {
+        assert!(bench.fire());
+        assert!(bench.host.resumed.is_empty());
+    }
+    held_end::say(&mut bench.host, false);
+    assert!(bench.fire());
+    assert_eq!(bench.host.resumed, [REQUEST]);
+    assert!(!bench.fire());
+}
+
+#[test]
+fn one_that_is_let_go_twice_while_it_waits_is_not_let_go_again_when_it_is_held_anew() {
+    let (mut bench, _) = bench("hold and flush");
+    held_end::say(&mut bench.host, true);
+    assert!(bench.send("go") && bench.fire());
+    held_end::say(&mut bench.host, false);
+    assert!(bench.send("go") && bench.fire());
+    assert_eq!(bench.host.resumed, [REQUEST]);
+    // What was to try again finds it held by another hook.
+    assert_eq!(bench.body(REQUEST, b"ab", false), Progress::No);
+    assert!(bench.fire());
+    assert_eq!(bench.host.resumed, [REQUEST]);
+}
+
+#[test]
+fn a_request_that_is_answered_while_it_waits_waits_no_longer() {
+    let (mut bench, _) = bench("hold all");
+    held_end::say(&mut bench.host, true);
+    assert!(bench.fire());
+    bench.headers(RESPONSE, &[(":status", "408")], true);
+    assert!(bench.fire());
+    assert!(!bench.fire(), "nothing tries again");
+    assert!(bench.host.resumed.is_empty());
+}
+
+#[test]
+fn a_request_without_a_body_has_no_end_to_wait_for() {
+    let mut bench = Bench::<Puppet>::new("puppet", "").unwrap();
+    bench.headers(REQUEST, &[("do", "hold all")], true);
+    held_end::say(&mut bench.host, true);
+    assert!(bench.fire());
+    assert_eq!(bench.host.resumed, [REQUEST]);
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Our filters, each as it may be configured in a chain, and what their services say.
 
 use callout_integration::prelude::*;
-use callout_integration::services::{message, unchanged};
+use callout_integration::services::{in_place_of, message, unchanged};
 use callout_protos::envoy::service::ext_proc::v3 as proto;
-use proto::body_mutation::Mutation;
 use proto::processing_request::Request as Part;
 use proto::processing_response::Response as Reply;
 
@@ -106,15 +105,7 @@ fn process(request: &proto::ProcessingRequest, duplex: bool) -> proto::Processin
             } else {
                 return answer;
             };
-            let mutation = if duplex {
-                Mutation::StreamedResponse(proto::StreamedBodyResponse {
-                    body: bytes,
-                    end_of_stream: body.end_of_stream,
-                    ..Default::default()
-                })
-            } else {
-                Mutation::Body(bytes)
-            };
+            let mutation = in_place_of(body, bytes, duplex);
             reply.response = Some(proto::CommonResponse {
                 body_mutation: Some(proto::BodyMutation { mutation: Some(mutation) }),
                 ..Default::default()

@@ -3,58 +3,31 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::Instant;
 
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::future::{Either, join, select};
 use futures::stream;
-use h2::server::{Builder, Connection as Server, SendResponse};
+use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
 use pbjson_types::BytesValue;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::grpc::Target;
+use crate::grpc::tests::thread::{self, Serving, USUAL, client};
 use crate::worker::testing::Loop;
 
 const PATH: &str = "/test.Service/Method";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Serving = Server<TcpStream, Bytes>;
-
-/// A service whose connections are `serve`'s, on a thread of its own, with these windows.
+/// A service whose connections are `serve`'s, with these windows.
 fn service<F: Future<Output = ()> + 'static>(
     windows: u32,
-    serve: impl Fn(Serving, usize) -> F + Clone + Send + 'static,
+    serve: impl Fn(Serving, usize) -> F + Send + 'static,
 ) -> Client {
-    let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            send.send(listener.local_addr().unwrap()).unwrap();
-            for number in 0.. {
-                let (socket, _) = listener.accept().await.unwrap();
-                let mut builder = Builder::new();
-                builder.initial_window_size(windows).initial_connection_window_size(windows);
-                builder.max_pending_accept_reset_streams(1000);
-                let serve = serve.clone();
-                tokio::task::spawn_local(async move {
-                    // One that was dialled and is not used says nothing.
-                    if let Ok(serving) = builder.handshake(socket).await {
-                        serve(serving, number).await;
-                    }
-                });
-            }
-        });
-    });
-    Client::new(Target::parse(&receive.recv().unwrap().to_string()).unwrap()).unwrap()
+    client(thread::service(windows, serve))
 }
-
-const USUAL: u32 = 65_535;
 
 /// Begins an answer.
 fn head(respond: &mut SendResponse<Bytes>) -> SendStream<Bytes> {

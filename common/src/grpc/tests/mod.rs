@@ -3,4 +3,5 @@
 mod aborts;
 mod faults;
 mod server;
+pub(super) mod thread;
 mod tls;

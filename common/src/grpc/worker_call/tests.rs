@@ -1,46 +1,25 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use h2::server::{Connection as Server, SendResponse};
+use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use pbjson_types::Duration as Text;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::grpc::Target;
+use crate::grpc::tests::thread::{self, Serving, USUAL, client};
 use crate::worker::testing::Loop;
 
 const PATH: &str = "/test.Service/Method";
 
-type Serving = Server<TcpStream, Bytes>;
-
-/// A service whose connections are `serve`'s, on a thread of its own.
+/// A service whose connections are `serve`'s.
 fn service<F: Future<Output = ()> + 'static>(
     serve: impl Fn(Serving, usize) -> F + Send + 'static,
 ) -> Client {
-    let (send, receive) = std::sync::mpsc::channel::<SocketAddr>();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            send.send(listener.local_addr().unwrap()).unwrap();
-            for number in 0.. {
-                let (socket, _) = listener.accept().await.unwrap();
-                let serving = h2::server::handshake(socket).await.unwrap();
-                tokio::task::spawn_local(serve(serving, number));
-            }
-        });
-    });
-    client(receive.recv().unwrap())
-}
-
-fn client(address: SocketAddr) -> Client {
-    Client::new(Target::parse(&address.to_string()).unwrap()).unwrap()
+    client(thread::service(USUAL, serve))
 }
 
 fn text() -> Text {
